@@ -1,0 +1,136 @@
+"""Discretizations: which two neighbours t > s of a trajectory a training step compares.
+
+Each is a pure function (u, schedule, progress) → (t, s) of uniforms u (n,) in [0, 1) and of progress = k/K in [0, 1],
+so a curriculum has no state that a resumed run could lose. With positions p_i = i/(N − 1) on the Karras grid:
+
+    Grid        N fixed                                                        Song et al. 2023, Algorithms 2 and 3
+    Growing     N(k) = ⌈√(k/K ((s_1+1)² − s_0²) + s_0²) − 1⌉ + 1               Song et al. 2023, appendix C
+    Doubling    N(k) = min(s_0 2^⌊k/K'⌋, s_1) + 1, P(σ_i) a lognormal's mass   Song & Dhariwal 2023 (iCT), eqs. 10-11
+    Shrinking   ln t ~ N(P_mean, P_std²), s = max(t (1 − n(t)/q^(a+1)), t_min) Geng et al. 2024 (ECT), section 3
+                n(t) = 1 + κ sigmoid(−b t), a the stage
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fewstep.schedules import Karras, Schedule
+
+
+class Discretization(ABC):
+    """Draws the two times of a training step."""
+
+    @abstractmethod
+    def pairs(self, u: Tensor, schedule: Schedule, progress: float) -> tuple[Tensor, Tensor]:
+        """(t, s) with t > s ≥ t_min, float64 (n,), from float64 uniforms u (n,) in [0, 1)."""
+
+    def count(self, progress: float) -> int:
+        """N, the number of grid points at this progress; ValueError where there is no grid."""
+        raise ValueError(f"{type(self).__name__} has no grid, so no N(k): use a target that needs none.")
+
+
+class OnGrid(Discretization):
+    """Neighbours on a grid of N = count(progress) points, each pair equally often."""
+
+    def pairs(self, u: Tensor, schedule: Schedule, progress: float) -> tuple[Tensor, Tensor]:
+        grid = schedule.grid(self.count(progress)).to(u.device)
+        i = (u * (len(grid) - 1)).long()
+        return grid[i], grid[i + 1]
+
+
+@dataclass(frozen=True)
+class Grid(OnGrid):
+    """A fixed grid (consistency distillation)."""
+
+    n: int = 18
+    """N, the number of grid points; 18 on CIFAR-10 and 40 on ImageNet-64 in the paper."""
+
+    def count(self, progress: float) -> int:
+        return self.n
+
+
+@dataclass(frozen=True)
+class Growing(OnGrid):
+    """The grid of consistency training: coarse at first, fine at the end."""
+
+    s_0: int = 2
+    """N at the start."""
+    s_1: int = 150
+    """N − 1 at the end."""
+
+    def count(self, progress: float) -> int:
+        grown = math.sqrt(progress * ((self.s_1 + 1) ** 2 - self.s_0**2) + self.s_0**2)
+        return max(math.ceil(grown - 1), 1) + 1
+
+
+@dataclass(frozen=True)
+class Doubling(Discretization):
+    """The grid of improved consistency training: N − 1 doubles at equal intervals, times follow a lognormal."""
+
+    s_0: int = 10
+    """N − 1 at the start."""
+    s_1: int = 1280
+    """N − 1 at the end."""
+    p_mean: float = -1.1
+    """Mean of ln t."""
+    p_std: float = 2.0
+    """Standard deviation of ln t."""
+
+    def count(self, progress: float) -> int:
+        doublings = math.floor(math.log2(self.s_1 // self.s_0))
+        return min(self.s_0 * 2 ** math.floor(progress * (doublings + 1)), self.s_1) + 1
+
+    def mass(self, grid: Tensor) -> Tensor:
+        """P(pair i), (N − 1,): the lognormal's mass between the two grid points of each pair, normalised."""
+        edges = torch.special.erf((grid.log() - self.p_mean) / (math.sqrt(2) * self.p_std))
+        mass = edges[:-1] - edges[1:]
+        return mass / mass.sum()
+
+    def pairs(self, u: Tensor, schedule: Schedule, progress: float) -> tuple[Tensor, Tensor]:
+        grid = schedule.grid(self.count(progress)).to(u.device)
+        i = torch.searchsorted(self.mass(grid).cumsum(0), u, right=True).clamp(max=len(grid) - 2)
+        return grid[i], grid[i + 1]
+
+
+@dataclass(frozen=True)
+class Shrinking(Discretization):
+    """The continuous pairs of easy consistency tuning: from a diffusion loss (s = t_min) to ever closer neighbours."""
+
+    q: float = 2.0
+    """How much the relative gap shrinks a stage."""
+    stages: int = 8
+    """Number of stages of equal length; the relative gap ends near q^(−stages)."""
+    first: int = 0
+    """The stage to begin with; larger skips the stages in which the loss is (almost) a diffusion loss."""
+    p_mean: float = -1.1
+    """Mean of ln t."""
+    p_std: float = 2.0
+    """Standard deviation of ln t."""
+    kappa: float = 8.0
+    """How much wider the relative gap is at small t."""
+    b: float = 1.0
+    """How fast that widening ends as t grows."""
+
+    def stage(self, progress: float) -> int:
+        return self.first + min(int(progress * self.stages), self.stages - 1)
+
+    def pairs(self, u: Tensor, schedule: Schedule, progress: float) -> tuple[Tensor, Tensor]:
+        t = lognormal(u, self.p_mean, self.p_std, schedule)
+        wider = 1 + self.kappa * torch.sigmoid(-self.b * t)
+        ratio = (1 - wider / self.q ** (self.stage(progress) + 1)).clamp(min=0)
+        return t, (t * ratio).clamp(min=schedule.t_min)
+
+
+def lognormal(u: Tensor, mean: float, std: float, schedule: Schedule) -> Tensor:
+    """Times with ln t ~ N(mean, std²) from uniforms, kept a little above t_min and at most t_max."""
+    t = (mean + std * torch.special.ndtri(u)).exp()
+    return t.clamp(schedule.t_min * 1.01, schedule.t_max)
+
+
+def karras_position(schedule: Karras, t: Tensor) -> Tensor:
+    """The inverse of `Karras.at`: the position u in [0, 1] of time t."""
+    high, low = schedule.t_max ** (1 / schedule.rho), schedule.t_min ** (1 / schedule.rho)
+    return (t.double() ** (1 / schedule.rho) - high) / (low - high)

@@ -1,0 +1,16 @@
+"""Objectives: what a training step minimises. Every one is a frozen dataclass and a function of one `Draw`."""
+
+from fewstep.objectives.consistency import Consistency, ConsistencyDistillation, ConsistencyTraining
+from fewstep.objectives.diffusion import Diffusion
+from fewstep.objectives.objective import Draw, Objective
+from fewstep.objectives.progressive import ProgressiveDistillation
+
+__all__ = [
+    "Consistency",
+    "ConsistencyDistillation",
+    "ConsistencyTraining",
+    "Diffusion",
+    "Draw",
+    "Objective",
+    "ProgressiveDistillation",
+]

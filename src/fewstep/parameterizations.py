@@ -1,0 +1,100 @@
+"""Parameterizations: how a raw network F becomes an estimate of x_0.
+
+    D(x_t, t) = c_skip(t) x_t + c_out(t) F(c_in(t) x_t, c_noise(t))
+
+EDM (Karras et al. 2022, table 1), for a variance-exploding schedule, σ_d the standard deviation of the data:
+    c_skip = σ_d² / (t² + σ_d²)            c_out = t σ_d / √(t² + σ_d²)            c_in = 1 / √(t² + σ_d²)
+Boundary (Song et al. 2023, appendix C, eq. 25): the same shifted by t_min, so that D(x, t_min) = x:
+    c_skip = σ_d² / ((t − t_min)² + σ_d²)  c_out = (t − t_min) σ_d / √(t² + σ_d²)  c_in as above
+Epsilon (F predicts z) and Velocity (F predicts α_t z − σ_t x_0; Salimans & Ho 2022), for any schedule:
+    D = (x_t − σ_t F) / α_t                D = α_t x_t − σ_t F
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fewstep.schedules import Schedule
+from fewstep.tensors import at_least_float32
+
+
+class Coefficients(NamedTuple):
+    """c_skip, c_out, c_in, c_noise, each (n,) in float32 or better."""
+
+    skip: Tensor
+    out: Tensor
+    into: Tensor
+    noise: Tensor
+
+
+class Parameterization(ABC):
+    """t → the four coefficients."""
+
+    consistent: bool = False
+    """Whether D(x, t_min) = x exactly: the mark of a consistency function."""
+
+    @abstractmethod
+    def __call__(self, schedule: Schedule, t: Tensor) -> Coefficients:
+        """The coefficients at times t (n,)."""
+
+
+@dataclass(frozen=True)
+class EDM(Parameterization):
+    """The preconditioning of a diffusion model (a teacher)."""
+
+    sigma_data: float = 0.5
+    """Standard deviation of the data in [-1, 1]."""
+    noise_scale: float = 0.25
+    """The network is told noise_scale · ln t: 0.25 in EDM, 250 in OpenAI's and diffusers' consistency models."""
+
+    def __call__(self, schedule: Schedule, t: Tensor) -> Coefficients:
+        t, sd = at_least_float32(t), self.sigma_data
+        total = t**2 + sd**2
+        return Coefficients(sd**2 / total, t * sd / total.sqrt(), total.rsqrt(), _log(t, self.noise_scale))
+
+
+@dataclass(frozen=True)
+class Boundary(Parameterization):
+    """The preconditioning of a consistency model: EDM's, shifted so that D(x, t_min) = x exactly in every dtype."""
+
+    sigma_data: float = 0.5
+    """Standard deviation of the data in [-1, 1]."""
+    noise_scale: float = 0.25
+    """The network is told noise_scale · ln t: 0.25 in EDM, 250 in OpenAI's and diffusers' consistency models."""
+
+    consistent = True
+
+    def __call__(self, schedule: Schedule, t: Tensor) -> Coefficients:
+        # t_min is rounded as t was, so that their difference is an exact zero also for a time kept in bfloat16.
+        t_min = torch.tensor(schedule.t_min, dtype=t.dtype, device=t.device)
+        gap = at_least_float32(t) - at_least_float32(t_min)
+        t, sd = at_least_float32(t), self.sigma_data
+        total = t**2 + sd**2
+        skip, out = sd**2 / (gap**2 + sd**2), gap * sd / total.sqrt()
+        return Coefficients(skip, out, total.rsqrt(), _log(t, self.noise_scale))
+
+
+@dataclass(frozen=True)
+class Epsilon(Parameterization):
+    """The network predicts the noise z; it is told the time itself."""
+
+    def __call__(self, schedule: Schedule, t: Tensor) -> Coefficients:
+        alpha, sigma = schedule(t)
+        return Coefficients(1 / alpha, -sigma / alpha, torch.ones_like(alpha), at_least_float32(t))
+
+
+@dataclass(frozen=True)
+class Velocity(Parameterization):
+    """The network predicts v = α_t z − σ_t x_0; it is told the time itself."""
+
+    def __call__(self, schedule: Schedule, t: Tensor) -> Coefficients:
+        alpha, sigma = schedule(t)
+        return Coefficients(alpha, -sigma, torch.ones_like(alpha), at_least_float32(t))
+
+
+def _log(t: Tensor, scale: float) -> Tensor:
+    """scale · ln t, finite at t = 0 (a sampler's last time), where it takes the smallest float32's logarithm."""
+    return scale * t.clamp(min=1e-44).log()
