@@ -1,0 +1,40 @@
+# One .venv in the clone for everything; it is set up by the first command that needs it.
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+BIN := $(VENV)/bin
+
+.PHONY: help demo test lint format clean
+
+help:
+	@echo "make demo    the guided demo: pictures from the bundled model, and a model trained on the spot"
+	@echo "make test    all checks and all tests"
+	@echo "make lint    ruff, the import floors, the types; make format mends what ruff can mend"
+	@echo "make clean   remove .venv and what the tools leave behind"
+
+# torch first and exactly: a range may choose a build with gigabytes of CUDA libraries.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "fewstep needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[latent,data,demo,tensorboard,dev]'
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/fewstep demo
+
+test: lint
+	$(BIN)/python -m pytest -n auto
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+format: $(READY)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
