@@ -1,0 +1,66 @@
+"""Pictures as one array in an .npz: `images` and perhaps `labels`, or OpenAI's `arr_0` and `arr_1`."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .decoding import Header
+from .sources import Source
+
+
+class Arrays(Source):
+    """uint8 (n, H, W, C), (n, C, H, W) or grey (n, H, W), C being 1 or 3. An optional `class_names` names the classes."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                content = {k: file[k] for k in ("images", "labels", "arr_0", "arr_1", "class_names") if k in file.files}
+                present = file.files
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} cannot be read as an .npz of plain arrays ({error})") from error
+        key, label_key = ("images", "labels") if "images" in content else ("arr_0", "arr_1")
+        if key not in content:
+            raise ValueError(f"{path} holds {', '.join(present) or 'nothing'}, but neither images nor arr_0")
+        self.array = _as_nhwc(content[key], f"{key} in {path}")
+        self.names = [f"{key}[{i}]" for i in range(len(self.array))]
+        self.labels = _as_labels(content.get(label_key), len(self.array), f"{label_key} in {path}")
+        self.class_names = _names(self.labels, content.get("class_names"))
+
+    def header(self, i: int) -> Header:
+        height, width, channels = self.array.shape[1:]
+        return Header(width, height, "L" if channels == 1 else "RGB")
+
+    def picture(self, i: int) -> Image.Image:
+        pixels = self.array[i]
+        return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else np.ascontiguousarray(pixels))
+
+    def whole(self) -> np.ndarray | None:
+        return self.array
+
+
+def _as_nhwc(array: np.ndarray, what: str) -> np.ndarray:
+    if array.dtype != np.uint8:
+        raise ValueError(f"{what} is {array.dtype}: pictures must be uint8, 0 to 255")
+    if array.ndim == 3:
+        return array[..., None]
+    if array.ndim == 4 and array.shape[3] in (1, 3):
+        return array
+    if array.ndim == 4 and array.shape[1] in (1, 3):
+        return array.transpose(0, 2, 3, 1)
+    raise ValueError(f"{what} has the shape {array.shape}: it should be (n, H, W, C), (n, C, H, W) or (n, H, W), C 1 or 3")
+
+
+def _as_labels(labels: np.ndarray | None, n: int, what: str) -> np.ndarray | None:
+    if labels is None:
+        return None
+    if labels.shape != (n,) or labels.dtype.kind not in "iu":
+        raise ValueError(f"{what} is {labels.dtype} {labels.shape}: labels must be {n} whole numbers")
+    return labels.astype(np.int64)
+
+
+def _names(labels: np.ndarray | None, names: np.ndarray | None) -> tuple[str, ...]:
+    if labels is None:
+        return ()
+    return tuple(map(str, names)) if names is not None else tuple(map(str, range(int(labels.max(initial=-1)) + 1)))

@@ -1,0 +1,115 @@
+"""Pictures as files: a folder, or a zip of the same.
+
+The class of `mnist/train/7/12.png` is its parent folder, 7. Classes are numbered in the order of their names, as
+numbers where all of them are. A `dataset.json` {"labels": [[file, label], …]} at the top (EDM's form) goes first.
+"""
+
+import json
+import os
+import threading
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, cast
+
+import numpy as np
+
+from .decoding import SUFFIXES
+from .sources import Encoded
+
+
+class Folder(Encoded):
+    """All pictures below a folder, sorted by name; hidden files and macOS or Windows leftovers are passed over."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.names = sorted(name for name in _walk(path) if _is_picture(name))
+        listing = path / "dataset.json"
+        document = listing.read_bytes() if listing.is_file() else None
+        self.labels, self.class_names = _labels(self.names, document, str(listing))
+
+    def stream(self, i: int) -> BinaryIO:
+        return open(self.path / self.names[i], "rb")
+
+
+class Zip(Encoded):
+    """The same in a zip. Threads share one handle, which locks itself; each process opens its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._handle, self._process, self._lock = path, None, -1, threading.Lock()
+        entries = self._zip().namelist()
+        self.names = sorted(name for name in entries if _is_picture(name))
+        listing = min((n for n in entries if PurePosixPath(n).name == "dataset.json" and _shown(n)), key=len, default=None)
+        top = "" if listing is None else listing[: -len("dataset.json")]
+        document = None if listing is None else self._zip().read(listing)
+        self.labels, self.class_names = _labels(self.names, document, f"{listing} in {path}", top)
+
+    def _zip(self) -> zipfile.ZipFile:
+        if self._process != os.getpid():
+            with self._lock:
+                if self._process != os.getpid():
+                    try:
+                        self._handle = zipfile.ZipFile(self.path)
+                    except zipfile.BadZipFile as error:
+                        raise ValueError(f"{self.path} is not a zip file or is cut short ({error})") from error
+                    self._process = os.getpid()
+        return cast(zipfile.ZipFile, self._handle)
+
+    def stream(self, i: int) -> BinaryIO:
+        return cast(BinaryIO, self._zip().open(self.names[i]))
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_handle": None, "_process": -1, "_lock": None}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
+
+def _walk(path: Path):
+    for folder, folders, files in os.walk(path, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        inner = Path(folder).relative_to(path)
+        yield from ((inner / name).as_posix() for name in files)
+
+
+def _shown(name: str) -> bool:
+    return not any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+
+
+def _is_picture(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in SUFFIXES and _shown(name) and not name.endswith("/")
+
+
+def _labels(names: list[str], document: bytes | None, listing: str, top: str = "") -> tuple[np.ndarray | None, tuple[str, ...]]:
+    if document is not None:
+        return _listed(names, document, listing, top)
+    parents = [PurePosixPath(name).parent for name in names]
+    shallow = min((len(p.parts) for p in parents), default=0)
+    # pictures beside the class folders belong to no class, and one folder alone is no choice of classes
+    loose = any(p in q.parents for p in {p for p in parents if len(p.parts) == shallow} for q in set(parents))
+    found = {p.name for p in parents}
+    if loose or len(found) < 2:
+        return None, ()
+    numeric = all(name.isdecimal() for name in found)
+    class_names = tuple(sorted(found, key=(lambda name: (int(name), name)) if numeric else None))
+    number = {name: k for k, name in enumerate(class_names)}
+    return np.array([number[p.name] for p in parents], np.int64), class_names
+
+
+def _listed(names: list[str], document: bytes, listing: str, top: str) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    try:
+        content = json.loads(document)
+        pairs = content.get("labels") if isinstance(content, dict) else content
+        if pairs is None:
+            return None, ()
+        table = {str(name).replace("\\", "/"): label for name, label in pairs}
+    except (ValueError, TypeError) as error:
+        raise ValueError(f'{listing} should hold {{"labels": [[file, label], …]}} ({error})') from error
+    values = []
+    for name in names:
+        value = table.get(name.removeprefix(top), table.get(name))
+        if not isinstance(value, int) or isinstance(value, bool):
+            said = "no label" if value is None else f"the label {value!r}, not a whole number,"
+            raise ValueError(f"{listing} has {said} for {name}")
+        values.append(value)
+    labels = np.array(values, np.int64)
+    return labels, tuple(map(str, range(int(labels.max(initial=-1)) + 1)))

@@ -1,0 +1,136 @@
+"""Where pictures lie: one interface over folders, zips, arrays and tables, and the function that finds the right one."""
+
+import difflib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from .data import Data
+from .decoding import SUFFIXES, Damaged, Header, decode, header
+
+_HUB = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+class Source(ABC):
+    """A numbered collection of pictures, some of them perhaps damaged."""
+
+    names: Sequence[str]
+    """How a message calls picture i."""
+    labels: np.ndarray | None
+    """int64 (n,), or None without labels."""
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @abstractmethod
+    def header(self, i: int) -> Header:
+        """Size and mode without decoding. Raises Damaged."""
+
+    @abstractmethod
+    def picture(self, i: int) -> Image.Image:
+        """Decoded whole. Raises Damaged."""
+
+    def whole(self) -> np.ndarray | None:
+        """uint8 (n, H, W, C) where the source is such an array already."""
+        return None
+
+
+class Encoded(Source):
+    """Pictures that are files: PNG, JPEG and the like."""
+
+    @abstractmethod
+    def stream(self, i: int) -> BinaryIO:
+        """The file of picture i, opened for reading."""
+
+    def header(self, i: int) -> Header:
+        with self._opened(i) as stream:
+            return header(stream, self.names[i])
+
+    def picture(self, i: int) -> Image.Image:
+        with self._opened(i) as stream:
+            try:
+                content = stream.read()
+            except Exception as error:
+                raise Damaged(self.names[i], f"cannot be read ({error})") from error
+        return decode(content, self.names[i])
+
+    def _opened(self, i: int) -> BinaryIO:
+        try:
+            return self.stream(i)
+        except Exception as error:
+            raise Damaged(self.names[i], f"cannot be read ({error})") from error
+
+
+def source(data: Data) -> Source:
+    """The collection at `data.path`, with its labels settled.
+
+    Raises FileNotFoundError (nothing there), ValueError (no pictures, a wrong label or an unknown kind of file),
+    ModuleNotFoundError (the extra `data` is missing), ConnectionError (the Hub cannot be reached).
+    """
+    found = _find(data)
+    if len(found) == 0:
+        raise ValueError(f"{data.path} holds no pictures (looked for {', '.join(sorted(SUFFIXES))})")
+    if data.labels is False:
+        found.labels, found.class_names = None, ()
+    elif data.labels is True and found.labels is None:
+        raise ValueError(f"{data.path} has no labels: put the pictures of each class in a subfolder, or drop labels=True")
+    _check_labels(data, found)
+    return found
+
+
+def _find(data: Data) -> Source:
+    from .arrays import Arrays
+    from .files import Folder, Zip
+    from .tables import hub, parquet
+
+    path = Path(data.path).expanduser()
+    if path.is_dir():
+        return Folder(path)
+    if path.is_file():
+        kinds = {".zip": Zip, ".npz": Arrays, ".parquet": parquet}
+        if kind := kinds.get(path.suffix.lower()):
+            return kind(path)
+        if path.suffix.lower() in SUFFIXES:
+            raise ValueError(f"{data.path} is a single picture: give the folder that holds the pictures")
+        raise ValueError(f"{data.path} is no data that fewstep reads: give a folder, a .zip, an .npz or a .parquet file")
+    likely = _HUB.fullmatch(data.path) and not path.parent.exists() and path.suffix.lower() not in (".zip", ".npz", ".parquet")
+    if likely:
+        return hub(data.path, data.split)
+    raise FileNotFoundError(missing(path))
+
+
+def missing(path: Path) -> str:
+    """The sentence about a path that is not there, with the nearest name that is."""
+    known = path.parent
+    while not known.exists() and known != known.parent:
+        known = known.parent
+    parts = path.parts[len(known.parts) :] if known != Path(".") else path.parts
+    wanted = parts[0] if parts else path.name
+    try:
+        near = difflib.get_close_matches(wanted, [p.name for p in known.iterdir()], n=1, cutoff=0.5)
+    except OSError:
+        near = []
+    hint = f"; did you mean {known / near[0]}?" if near else ""
+    return f"there is no {path}{hint}"
+
+
+def _check_labels(data: Data, found: Source) -> None:
+    if found.labels is None:
+        if data.classes is not None and data.labels is not False:
+            raise ValueError(f"{data.path} has no labels, but classes={data.classes} asks for them")
+        return
+    count = data.classes or len(found.class_names)
+    wrong = np.flatnonzero((found.labels < 0) | (found.labels >= count))
+    if len(wrong):
+        i = int(wrong[0])
+        raise ValueError(
+            f"the label {found.labels[i]} of {found.names[i]} in {data.path} is outside 0…{count - 1}"
+            f" ({len(wrong)} such label{'s' if len(wrong) > 1 else ''})"
+        )
+    found.class_names = (*found.class_names, *map(str, range(len(found.class_names), count)))[:count]

@@ -1,0 +1,115 @@
+"""Pictures as a column of a table: a parquet file, or a data set of the Hub, through the `datasets` library."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from .sources import Encoded
+
+_PICTURES = ("image", "img", "images", "picture", "png", "jpg", "pixel_values")
+_LABELS = ("label", "labels", "class", "fine_label", "coarse_label", "cls")
+
+
+class _Names(Sequence):
+    """"row 17", without a million strings in memory."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, i):
+        return f"row {i}"
+
+
+class Table(Encoded):
+    """Rows of encoded pictures; the column of pictures and that of labels are found by their names."""
+
+    def __init__(self, table: Any, where: str) -> None:
+        picture, label = _first(table, _PICTURES), _first(table, _LABELS)
+        if picture is None:
+            raise ValueError(f"{where} has the columns {', '.join(table.column_names)}, none called {' or '.join(_PICTURES[:2])}")
+        self._rows, self._column = _undecoded(table, picture), picture
+        self.names = _Names(len(table))
+        self.labels, self.class_names = (None, ()) if label is None else _column_labels(table, label, where)
+
+    def stream(self, i: int) -> BinaryIO:
+        cell = self._rows[i][self._column]
+        if isinstance(cell, dict):
+            if cell.get("bytes") is None:
+                return open(cell["path"], "rb")
+            cell = cell["bytes"]
+        return BytesIO(cell)
+
+
+def parquet(path: Path) -> Table:
+    """A local parquet file; nothing is asked of the network."""
+    datasets = _datasets(f"{path} is a parquet file")
+    try:
+        table = datasets.Dataset.from_parquet(str(path))
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as parquet ({_short(error)})") from error
+    return Table(table, str(path))
+
+
+def hub(name: str, split: str) -> Table:
+    """A data set of the Hub, downloaded into the Hub's own cache."""
+    datasets = _datasets(f"there is no folder {name}; as a data set of the Hub it")
+    try:
+        table = datasets.load_dataset(name, split=split)
+    except (FileNotFoundError, datasets.exceptions.DatasetNotFoundError) as error:
+        if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
+            raise ConnectionError(_unreachable(name, error)) from error
+        raise FileNotFoundError(f"{name} is neither a path here nor a data set on the Hub ({_short(error)})") from error
+    except OSError as error:
+        raise ConnectionError(_unreachable(name, error)) from error
+    except ValueError as error:
+        raise ValueError(f"{name} of the Hub has no split {split!r} that can be read ({_short(error)})") from error
+    return Table(table, f"{name} ({split})")
+
+
+def _unreachable(name: str, error: Exception) -> str:
+    return (
+        f"{name} is no path here, and the Hub cannot be reached to look for it ({_short(error)}):"
+        " check the connection and HF_HUB_OFFLINE, or give a local folder"
+    )
+
+
+def _datasets(why: str) -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise ModuleNotFoundError(f"{why} needs the datasets library: pip install 'fewstep[data]'", name="datasets") from error
+    return datasets
+
+
+def _first(table: Any, wanted: tuple[str, ...]) -> str | None:
+    return next((name for name in wanted if name in table.column_names), None)
+
+
+def _undecoded(table: Any, column: str) -> Any:
+    import datasets
+
+    table = table.select_columns([column])
+    if isinstance(table.features[column], datasets.Image):
+        return table.cast_column(column, datasets.Image(decode=False))
+    return table
+
+
+def _column_labels(table: Any, column: str, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    values = np.asarray(table[column][:])
+    if values.dtype.kind in "US":
+        class_names, labels = np.unique(values, return_inverse=True)
+        return labels.astype(np.int64), tuple(map(str, class_names))
+    if values.dtype.kind not in "iu":
+        raise ValueError(f"the column {column} of {where} holds {values.dtype}: labels must be whole numbers or names")
+    names = getattr(table.features[column], "names", None) or map(str, range(int(values.max(initial=-1)) + 1))
+    return values.astype(np.int64), tuple(names)
+
+
+def _short(error: Exception) -> str:
+    return str(error).split("\n")[0][:200] or type(error).__name__
