@@ -9,15 +9,17 @@ from PIL import Image
 from .decoding import Header
 from .sources import Source
 
+_KEYS = ("images", "labels", "arr_0", "arr_1", "class_names")
+
 
 class Arrays(Source):
-    """uint8 (n, H, W, C), (n, C, H, W) or grey (n, H, W), C being 1 or 3. An optional `class_names` names the classes."""
+    """uint8 (n, H, W, C), (n, C, H, W) or grey (n, H, W), C 1 or 3; `class_names` is optional."""
 
     def __init__(self, path: Path) -> None:
         try:
             with np.load(path, allow_pickle=False) as file:
-                content = {k: file[k] for k in ("images", "labels", "arr_0", "arr_1", "class_names") if k in file.files}
                 present = file.files
+                content = {key: file[key] for key in _KEYS if key in present}
         except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} cannot be read as an .npz of plain arrays ({error})") from error
         key, label_key = ("images", "labels") if "images" in content else ("arr_0", "arr_1")
@@ -49,7 +51,9 @@ def _as_nhwc(array: np.ndarray, what: str) -> np.ndarray:
         return array
     if array.ndim == 4 and array.shape[1] in (1, 3):
         return array.transpose(0, 2, 3, 1)
-    raise ValueError(f"{what} has the shape {array.shape}: it should be (n, H, W, C), (n, C, H, W) or (n, H, W), C 1 or 3")
+    raise ValueError(
+        f"{what} has the shape {array.shape}: pictures are (n, H, W, C), (n, C, H, W) or (n, H, W), C 1 or 3"
+    )
 
 
 def _as_labels(labels: np.ndarray | None, n: int, what: str) -> np.ndarray | None:
@@ -63,4 +67,4 @@ def _as_labels(labels: np.ndarray | None, n: int, what: str) -> np.ndarray | Non
 def _names(labels: np.ndarray | None, names: np.ndarray | None) -> tuple[str, ...]:
     if labels is None:
         return ()
-    return tuple(map(str, names)) if names is not None else tuple(map(str, range(int(labels.max(initial=-1)) + 1)))
+    return tuple(map(str, range(int(labels.max(initial=-1)) + 1) if names is None else names))

@@ -1,8 +1,8 @@
-"""Batches for training: step k's pictures are a pure function of (data, seed, k), whatever the number of workers.
+"""Batches for training: those of step k are a function of (data, seed, k), whatever the number of workers.
 
-Sample j of step k is picture `Order(seed, n)[k·batch + j]`; its flip and crop are row j of `augmentation(seed, k)`. A
-process of several takes its rows j of the global batch. Threads decode ahead where the pictures are not in memory:
-Pillow decodes outside Python's lock, and Ctrl-C meets no worker processes.
+Sample j of step k is picture `Order(seed, n)[k·batch + j]`, flipped and cropped by row j of
+`augmentation(seed, k)`. A process of several takes its rows j of the global batch. Threads decode ahead where
+pictures are not in memory: Pillow decodes outside Python's lock, and Ctrl-C meets no worker processes.
 """
 
 from collections import deque
@@ -21,7 +21,7 @@ from .order import Order, augmentation
 class Batches:
     """Iterates over (x_0 float32 (b, C, H, W) in [−1, 1], labels int64 (b,)) from step `start` on, forever.
 
-    Raises ValueError where the numbers cannot be: a batch below 1, a rank outside 0…world−1, more processes than rows.
+    Raises ValueError for a batch below 1, a rank outside 0…world−1, more processes than rows.
     """
 
     images: Images
@@ -70,7 +70,7 @@ class Batches:
                 while len(queue) <= self.ahead:
                     indices, draws = self._wanted(step)
                     parts = np.array_split(np.arange(len(indices)), min(self.workers, len(indices)))
-                    queue.append([pool.submit(self.images.rows, indices[part], draws[part]) for part in parts])
+                    queue.append([pool.submit(self.images.rows, indices[p], draws[p]) for p in parts])
                     step += 1
                 yield _tensors([future.result() for future in queue.popleft()])
         finally:

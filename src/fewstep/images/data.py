@@ -12,7 +12,7 @@ class Data:
     """
 
     path: str
-    """A folder, a .zip of it, an .npz, a .parquet file or a Hub data set (owner/name). Class subfolders are labels."""
+    """Folder, .zip, .npz, .parquet, Hub data set (owner/name) or "digits". Subfolders are labels."""
     size: int | None = None
     """Resize the shorter side to this many pixels and crop to a square. None: as stored, all equal."""
     channels: int | None = None
@@ -32,7 +32,7 @@ class Data:
 
     def __post_init__(self) -> None:
         if not str(self.path):
-            raise ValueError("the data has no path: give a folder, a .zip, an .npz, a .parquet file or a Hub data set id")
+            raise ValueError("the data has no path: give a folder, a .zip, an .npz, a .parquet or a Hub id")
         if self.size is not None and self.size < 1:
             raise ValueError(f"size must be at least 1 pixel, not {self.size}")
         if self.channels not in (None, 1, 3):

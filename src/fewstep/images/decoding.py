@@ -1,7 +1,7 @@
 """From the bytes of a file to a uint8 array (H, W, C).
 
-A file is sound when every pixel it promises can be decoded. A truncated file is damaged: Pillow's option to fill
-the missing half with grey is never used, and its limit against decompression bombs stays as it is.
+A file is sound when every pixel it promises can be decoded. A truncated file is damaged: Pillow's option to
+fill the missing half with grey is never used, and its limit against decompression bombs stays as it is.
 """
 
 from io import BytesIO
@@ -10,9 +10,11 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-SUFFIXES = frozenset(".png .jpg .jpeg .jpe .jfif .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .pnm .avif .jp2 .tga".split())
+_KINDS = "png jpg jpeg jpe jfif webp bmp gif tif tiff avif jp2 tga ppm pgm pbm pnm"
+SUFFIXES = frozenset(f".{kind}" for kind in _KINDS.split())
 GREY = frozenset(["1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N"])
 _ORIENTATION = 0x0112
+_END = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
 
 
 class Damaged(ValueError):
@@ -57,7 +59,7 @@ def decode(content: bytes, name: str) -> Image.Image:
     try:
         with Image.open(BytesIO(content)) as image:
             image.load()
-            if (image.format == "PNG" and b"IEND" not in content) or (image.format == "JPEG" and b"\xff\xd9" not in content):
+            if (end := _END.get(image.format or "")) and end not in content:
                 raise OSError("image file is truncated (its end mark is missing)")
             return ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION, 1) != 1 else image
     except MemoryError:
@@ -74,14 +76,13 @@ def as_channels(image: Image.Image, channels: int | None) -> Image.Image:
         image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
         above = image.convert("RGBA")
-        grey = image.mode in GREY
-        image = Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("L" if grey else "RGB")
+        image = Image.alpha_composite(Image.new("RGBA", above.size, "white"), above)
     mode = "L" if channels == 1 else "RGB"
     return image if image.mode == mode else image.convert(mode)
 
 
 def square(image: Image.Image, size: int, place: tuple[float, float] | None = None) -> Image.Image:
-    """Shorter side to `size` (Lanczos), then a square of it: the centre, or where `place` in [0, 1)² says (top, left)."""
+    """Shorter side to `size` (Lanczos), then its central square, or at `place` (top, left) in [0, 1)²."""
     width, height = image.size
     if min(width, height) != size:
         scale = size / min(width, height)

@@ -1,7 +1,7 @@
 """Pictures as files: a folder, or a zip of the same.
 
-The class of `mnist/train/7/12.png` is its parent folder, 7. Classes are numbered in the order of their names, as
-numbers where all of them are. A `dataset.json` {"labels": [[file, label], …]} at the top (EDM's form) goes first.
+The class of `mnist/train/7/12.png` is its parent folder, 7. Classes are numbered in the order of their names,
+as numbers where all of them are. A `dataset.json` {"labels": [[file, label], …]} (EDM's form) goes first.
 """
 
 import json
@@ -16,9 +16,11 @@ import numpy as np
 from .decoding import SUFFIXES
 from .sources import Encoded
 
+Labels = tuple[np.ndarray | None, tuple[str, ...]]
+
 
 class Folder(Encoded):
-    """All pictures below a folder, sorted by name; hidden files and macOS or Windows leftovers are passed over."""
+    """All pictures below a folder, sorted by name; hidden files and macOS leftovers are passed over."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -38,7 +40,8 @@ class Zip(Encoded):
         self.path, self._handle, self._process, self._lock = path, None, -1, threading.Lock()
         entries = self._zip().namelist()
         self.names = sorted(name for name in entries if _is_picture(name))
-        listing = min((n for n in entries if PurePosixPath(n).name == "dataset.json" and _shown(n)), key=len, default=None)
+        listings = [n for n in entries if PurePosixPath(n).name == "dataset.json" and _shown(n)]
+        listing = min(listings, key=len, default=None)
         top = "" if listing is None else listing[: -len("dataset.json")]
         document = None if listing is None else self._zip().read(listing)
         self.labels, self.class_names = _labels(self.names, document, f"{listing} in {path}", top)
@@ -47,21 +50,25 @@ class Zip(Encoded):
         if self._process != os.getpid():
             with self._lock:
                 if self._process != os.getpid():
-                    try:
-                        self._handle = zipfile.ZipFile(self.path)
-                    except zipfile.BadZipFile as error:
-                        raise ValueError(f"{self.path} is not a zip file or is cut short ({error})") from error
-                    self._process = os.getpid()
+                    self._handle, self._process = _opened(self.path), os.getpid()
         return cast(zipfile.ZipFile, self._handle)
 
     def stream(self, i: int) -> BinaryIO:
         return cast(BinaryIO, self._zip().open(self.names[i]))
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_handle": None, "_process": -1, "_lock": None}
+        return {**vars(self), "_handle": None, "_process": -1, "_lock": None}
 
     def __setstate__(self, state: dict) -> None:
-        self.__dict__.update(state, _lock=threading.Lock())
+        vars(self).update(state)
+        self._lock = threading.Lock()
+
+
+def _opened(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is not a zip file or is cut short ({error})") from error
 
 
 def _walk(path: Path):
@@ -79,7 +86,7 @@ def _is_picture(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in SUFFIXES and _shown(name) and not name.endswith("/")
 
 
-def _labels(names: list[str], document: bytes | None, listing: str, top: str = "") -> tuple[np.ndarray | None, tuple[str, ...]]:
+def _labels(names: list[str], document: bytes | None, listing: str, top: str = "") -> Labels:
     if document is not None:
         return _listed(names, document, listing, top)
     parents = [PurePosixPath(name).parent for name in names]
@@ -95,7 +102,7 @@ def _labels(names: list[str], document: bytes | None, listing: str, top: str = "
     return np.array([number[p.name] for p in parents], np.int64), class_names
 
 
-def _listed(names: list[str], document: bytes, listing: str, top: str) -> tuple[np.ndarray | None, tuple[str, ...]]:
+def _listed(names: list[str], document: bytes, listing: str, top: str) -> Labels:
     try:
         content = json.loads(document)
         pairs = content.get("labels") if isinstance(content, dict) else content

@@ -1,9 +1,9 @@
 """The order of the data, a pure function of (seed, step).
 
-Sample j of step k has the global number g = k·batch + j. It lies in epoch e = ⌊g / n⌋ at position p = g mod n, and is
-picture π_{seed,e}(p), where π_{seed,e} is a permutation of 0…n−1: within an epoch no picture is dropped or repeated.
-The permutation sorts the raw words of a Philox stream keyed on (seed, e) (Salmon et al. 2011), which NumPy promises not
-to change between versions. A run that resumes at step k therefore needs to know k only.
+Sample j of step k has the global number g = k·batch + j. It lies in epoch e = ⌊g / n⌋ at position p = g mod n,
+and is picture π_{seed,e}(p), where π_{seed,e} is a permutation of 0…n−1: within an epoch no picture is dropped or
+repeated. The permutation sorts the raw words of a Philox stream keyed on (seed, e) (Salmon et al. 2011), which
+NumPy promises not to change. A run that resumes at step k needs to know k only.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
 
 
 def augmentation(seed: int, step: int, batch: int) -> np.ndarray:
-    """float64 (batch, 3) in [0, 1): for sample j the draws (flip, top, left), a function of (seed, step, j) alone."""
+    """float64 (batch, 3) in [0, 1): sample j's flip, top, left, a function of (seed, step, j) alone."""
     return (words(seed, _AUGMENT, step, batch * 3) >> np.uint64(11)).reshape(batch, 3) * 2.0**-53
 
 

@@ -1,4 +1,4 @@
-"""Where pictures lie: one interface over folders, zips, arrays and tables, and the function that finds the right one."""
+"""Where pictures lie: one interface over folders, zips, arrays and tables, and how the right one is found."""
 
 import difflib
 import re
@@ -14,6 +14,7 @@ from .data import Data
 from .decoding import SUFFIXES, Damaged, Header, decode, header
 
 _HUB = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_KINDS = (".zip", ".npz", ".parquet")
 
 
 class Source(ABC):
@@ -70,7 +71,7 @@ class Encoded(Source):
 def source(data: Data) -> Source:
     """The collection at `data.path`, with its labels settled.
 
-    Raises FileNotFoundError (nothing there), ValueError (no pictures, a wrong label or an unknown kind of file),
+    Raises FileNotFoundError (nothing there), ValueError (no pictures, a wrong label, an unknown kind),
     ModuleNotFoundError (the extra `data` is missing), ConnectionError (the Hub cannot be reached).
     """
     found = _find(data)
@@ -79,17 +80,20 @@ def source(data: Data) -> Source:
     if data.labels is False:
         found.labels, found.class_names = None, ()
     elif data.labels is True and found.labels is None:
-        raise ValueError(f"{data.path} has no labels: put the pictures of each class in a subfolder, or drop labels=True")
+        raise ValueError(f"{data.path} has no labels: put each class in a subfolder, or ask for none")
     _check_labels(data, found)
     return found
 
 
 def _find(data: Data) -> Source:
     from .arrays import Arrays
+    from .bundled import BUNDLED
     from .files import Folder, Zip
     from .tables import hub, parquet
 
     path = Path(data.path).expanduser()
+    if not path.exists():
+        path = BUNDLED.get(data.path, path)
     if path.is_dir():
         return Folder(path)
     if path.is_file():
@@ -98,9 +102,10 @@ def _find(data: Data) -> Source:
             return kind(path)
         if path.suffix.lower() in SUFFIXES:
             raise ValueError(f"{data.path} is a single picture: give the folder that holds the pictures")
-        raise ValueError(f"{data.path} is no data that fewstep reads: give a folder, a .zip, an .npz or a .parquet file")
-    likely = _HUB.fullmatch(data.path) and not path.parent.exists() and path.suffix.lower() not in (".zip", ".npz", ".parquet")
-    if likely:
+        raise ValueError(
+            f"{data.path} is no kind of data that fewstep reads: give a folder, a .zip, an .npz or a .parquet"
+        )
+    if _HUB.fullmatch(data.path) and not path.parent.exists() and path.suffix.lower() not in _KINDS:
         return hub(data.path, data.split)
     raise FileNotFoundError(missing(path))
 

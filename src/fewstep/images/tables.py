@@ -1,4 +1,4 @@
-"""Pictures as a column of a table: a parquet file, or a data set of the Hub, through the `datasets` library."""
+"""Pictures as a column of a table: a parquet file or a data set of the Hub, by the `datasets` library."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -14,7 +14,7 @@ _LABELS = ("label", "labels", "class", "fine_label", "coarse_label", "cls")
 
 
 class _Names(Sequence):
-    """"row 17", without a million strings in memory."""
+    """Names like row 17, without a million strings in memory."""
 
     def __init__(self, n: int) -> None:
         self.n = n
@@ -32,7 +32,9 @@ class Table(Encoded):
     def __init__(self, table: Any, where: str) -> None:
         picture, label = _first(table, _PICTURES), _first(table, _LABELS)
         if picture is None:
-            raise ValueError(f"{where} has the columns {', '.join(table.column_names)}, none called {' or '.join(_PICTURES[:2])}")
+            raise ValueError(
+                f"{where} has the columns {', '.join(table.column_names)}, none called image or img"
+            )
         self._rows, self._column = _undecoded(table, picture), picture
         self.names = _Names(len(table))
         self.labels, self.class_names = (None, ()) if label is None else _column_labels(table, label, where)
@@ -64,11 +66,13 @@ def hub(name: str, split: str) -> Table:
     except (FileNotFoundError, datasets.exceptions.DatasetNotFoundError) as error:
         if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
             raise ConnectionError(_unreachable(name, error)) from error
-        raise FileNotFoundError(f"{name} is neither a path here nor a data set on the Hub ({_short(error)})") from error
+        raise FileNotFoundError(
+            f"{name} is neither a path here nor a data set on the Hub ({_short(error)})"
+        ) from None
     except OSError as error:
         raise ConnectionError(_unreachable(name, error)) from error
     except ValueError as error:
-        raise ValueError(f"{name} of the Hub has no split {split!r} that can be read ({_short(error)})") from error
+        raise ValueError(f"{name} has no split {split!r} that can be read ({_short(error)})") from error
     return Table(table, f"{name} ({split})")
 
 
@@ -83,7 +87,8 @@ def _datasets(why: str) -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise ModuleNotFoundError(f"{why} needs the datasets library: pip install 'fewstep[data]'", name="datasets") from error
+        message = f"{why} needs the datasets library: pip install 'fewstep[data]'"
+        raise ModuleNotFoundError(message, name="datasets") from error
     return datasets
 
 
@@ -106,7 +111,9 @@ def _column_labels(table: Any, column: str, where: str) -> tuple[np.ndarray, tup
         class_names, labels = np.unique(values, return_inverse=True)
         return labels.astype(np.int64), tuple(map(str, class_names))
     if values.dtype.kind not in "iu":
-        raise ValueError(f"the column {column} of {where} holds {values.dtype}: labels must be whole numbers or names")
+        raise ValueError(
+            f"the column {column} of {where} is {values.dtype}: labels are whole numbers or names"
+        )
     names = getattr(table.features[column], "names", None) or map(str, range(int(values.max(initial=-1)) + 1))
     return values.astype(np.int64), tuple(names)
 
