@@ -12,13 +12,17 @@ help:
 	@echo "make lint    ruff, the import floors, the types; make format mends what ruff can mend"
 	@echo "make clean   remove .venv and what the tools leave behind"
 
+# Without compiling: half the time, as most modules are never imported.
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
+
 # torch first and exactly: a range may choose a build with gigabytes of CUDA libraries.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "fewstep needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..."; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[latent,data,demo,tensorboard,dev]'
+	@echo "Setting up $(VENV), once: about two minutes."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(INSTALL) torch==2.13.0
+	@$(INSTALL) -c constraints.txt -e '.[latent,data,demo,tensorboard,dev]'
 	@touch $@
 
 demo: $(READY)
