@@ -27,13 +27,16 @@ class Discretization(ABC):
     def pairs(self, u: Tensor, schedule: Schedule, progress: float) -> tuple[Tensor, Tensor]:
         """(t, s) with t > s ≥ t_min, float64 (n,), from float64 uniforms u (n,) in [0, 1)."""
 
-    def count(self, progress: float) -> int:
-        """N, the number of grid points at this progress; ValueError where there is no grid."""
-        raise ValueError(f"{type(self).__name__} has no grid, so no N(k): use a target that needs none.")
+    def count(self, progress: float) -> int | None:
+        """N, the number of grid points at this progress; None where there is no grid."""
+        return None
 
 
 class OnGrid(Discretization):
     """Neighbours on a grid of N = count(progress) points, each pair equally often."""
+
+    @abstractmethod
+    def count(self, progress: float) -> int: ...
 
     def pairs(self, u: Tensor, schedule: Schedule, progress: float) -> tuple[Tensor, Tensor]:
         grid = schedule.grid(self.count(progress)).to(u.device)
@@ -120,7 +123,7 @@ class Shrinking(Discretization):
     def pairs(self, u: Tensor, schedule: Schedule, progress: float) -> tuple[Tensor, Tensor]:
         t = lognormal(u, self.p_mean, self.p_std, schedule)
         wider = 1 + self.kappa * torch.sigmoid(-self.b * t)
-        ratio = (1 - wider / self.q ** (self.stage(progress) + 1)).clamp(min=0)
+        ratio = (1 - wider / self.q ** (self.stage(progress) + 1)).clamp(0, 1 - 1e-5)  # still apart in float32
         return t, (t * ratio).clamp(min=schedule.t_min)
 
 

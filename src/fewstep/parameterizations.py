@@ -73,8 +73,8 @@ class Boundary(Parameterization):
         gap = at_least_float32(t) - at_least_float32(t_min)
         t, sd = at_least_float32(t), self.sigma_data
         total = t**2 + sd**2
-        skip, out = sd**2 / (gap**2 + sd**2), gap * sd / total.sqrt()
-        return Coefficients(skip, out, total.rsqrt(), _log(t, self.noise_scale))
+        skip = 1 / (1 + (gap / sd) ** 2)  # exactly 1 at t_min, which σ_d² / (gap² + σ_d²) need not be after rounding
+        return Coefficients(skip, gap * sd / total.sqrt(), total.rsqrt(), _log(t, self.noise_scale))
 
 
 @dataclass(frozen=True)

@@ -77,11 +77,17 @@ class Midpoint(Solver):
 
 def toward(schedule: Schedule, x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor) -> Tensor:
     """The straight step to time s for a given estimate of x_0: α_s x_0 + (σ_s/σ_t)(x_t − α_t x_0)."""
-    (alpha_t, tau_t), (alpha_s, tau_s) = _scaled(schedule, t, x_t), _scaled(schedule, s, x_t)
-    return alpha_s * (x_0 + tau_s / tau_t * (x_t / alpha_t - x_0))
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = _levels(schedule, t, x_t), _levels(schedule, s, x_t)
+    return alpha_s * x_0 + sigma_s / sigma_t * (x_t - alpha_t * x_0)  # finite also where α_t = 0
 
 
 def _scaled(schedule: Schedule, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """(α_t, τ_t = σ_t/α_t), broadcastable against x and in its dtype."""
+    alpha, sigma = _levels(schedule, t, x)
+    return alpha, sigma / alpha
+
+
+def _levels(schedule: Schedule, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """(α_t, σ_t), broadcastable against x and in its dtype."""
     alpha, sigma = schedule(as_times(t, x))
-    return expand_as(alpha, x).to(x.dtype), expand_as(sigma / alpha, x).to(x.dtype)
+    return expand_as(alpha, x).to(x.dtype), expand_as(sigma, x).to(x.dtype)

@@ -1,0 +1,61 @@
+"""Distances by hand: one value a sample, zero for equal inputs, the published reductions."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fewstep.distances import L1, PseudoHuber, Squared
+
+ALL = [L1(), Squared(), Squared(size=32), PseudoHuber(), PseudoHuber(c=0.5)]
+
+
+def pictures(n=3, size=8):
+    return torch.randn(n, 3, size, size), torch.randn(n, 3, size, size)
+
+
+def test_means_are_over_everything_but_the_batch():
+    x, y = pictures()
+    torch.testing.assert_close(
+        L1()(x, y), torch.stack([(a - b).abs().sum() / 192 for a, b in zip(x, y, strict=True)])
+    )
+    torch.testing.assert_close(
+        Squared()(x, y), torch.stack([(a - b).norm() ** 2 / 192 for a, b in zip(x, y, strict=True)])
+    )
+
+
+def test_pseudo_huber_is_over_the_whole_sample():
+    """√(‖x − y‖² + c²) − c with c = 0.00054 √D; at 32 × 32 × 3 that is iCT's 0.03."""
+    x, y = pictures()
+    for c in (0.1, 3.0):
+        wanted = torch.stack([((a - b).norm() ** 2 + c * c).sqrt() - c for a, b in zip(x, y, strict=True)])
+        torch.testing.assert_close(PseudoHuber(c)(x, y), wanted)
+    x, y = pictures(size=32)
+    torch.testing.assert_close(PseudoHuber()(x, y), PseudoHuber(0.00054 * 3072**0.5)(x, y))
+    torch.testing.assert_close(PseudoHuber()(x, y), PseudoHuber(0.03)(x, y), rtol=1e-5, atol=0)
+    apart = ((x - y) ** 2 + 0.03**2).sqrt().flatten(1).mean(1)  # the per-element kind is another function
+    assert (PseudoHuber()(x, y) / apart).min() > 10
+
+
+def test_l2_32_compares_resized_pictures():
+    x, y = pictures(size=64)
+    down = lambda a: F.interpolate(a, (32, 32), mode="bilinear", align_corners=False)  # noqa: E731
+    torch.testing.assert_close(Squared(size=32)(x, y), ((down(x) - down(y)) ** 2).mean((1, 2, 3)))
+
+
+@pytest.mark.parametrize("distance", ALL, ids=str)
+def test_every_distance(distance):
+    x, y = pictures()
+    assert distance(x, y).shape == (3,)
+    assert (distance(x, y) > 0).all()
+    torch.testing.assert_close(distance(x, x), torch.zeros(3))
+    torch.testing.assert_close(distance(x, y), distance(y, x))
+    changed = y.clone()
+    changed[0] += 1
+    assert torch.equal(distance(x, changed)[1:], distance(x, y)[1:])
+
+
+@pytest.mark.parametrize("distance", ALL, ids=str)
+def test_gradients_are_finite_where_both_agree(distance):
+    x = torch.randn(2, 3, 8, 8, requires_grad=True)
+    distance(x, x.detach()).sum().backward()
+    assert torch.equal(x.grad, torch.zeros_like(x))
