@@ -39,6 +39,10 @@ class Measurement(ABC):
         """x − P x + P y: x, made to agree with the reference y in all that is known."""
         return x - self.measure(x) + self.measure(y)
 
+    def part(self, start: int, stop: int) -> "Measurement":
+        """The measurement of pictures start … stop − 1 of a larger batch."""
+        return self
+
     def prepare(self, reference: Tensor, shape: Sequence[int]) -> Tensor:
         """The reference (n, …) that the user gave as pictures of `shape` (C, H, W); raises ValueError if it cannot be."""
         if tuple(reference.shape[1:]) != tuple(shape):
@@ -56,6 +60,9 @@ class Inpaint(Measurement):
     def __post_init__(self):
         if not bool(((self.mask == 0) | (self.mask == 1)).all()):
             raise ValueError("A mask holds only 0 (keep) and 1 (fill); threshold it first, for example mask > 0.5.")
+
+    def part(self, start: int, stop: int) -> "Inpaint":
+        return Inpaint(self.mask[start:stop]) if self.mask.ndim == 4 and len(self.mask) > 1 else self
 
     def measure(self, x: Tensor) -> Tensor:
         return torch.where(self._hole(x), torch.zeros_like(x), x)

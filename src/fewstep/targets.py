@@ -51,6 +51,8 @@ class AdaptiveEma(Target):
 
     def rate(self, progress: float, discretization: Discretization) -> float:
         s_0, n = discretization.count(0.0), discretization.count(progress)
+        if s_0 is None or n is None:
+            raise ValueError(f"{type(discretization).__name__} has no grid, so no N(k): use Ema or StopGradient instead.")
         return math.exp(s_0 * math.log(self.mu_0) / (n if self.rule == "paper" else n - 1))
 
 

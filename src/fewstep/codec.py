@@ -1,0 +1,77 @@
+"""Frozen dataclasses ↔ tagged JSON.
+
+    Karras(t_max=40.0)  ↔  {"type": "Karras", "t_min": 0.002, "t_max": 40.0, "rho": 7.0}
+
+Only the classes of an explicit list are ever built, so a file can name no other code.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+Plain = None | bool | int | float | str | list | dict
+
+
+def encode(value: Any) -> Plain:
+    """The value as plain JSON data. Takes dataclasses, tuples, lists, mappings with string keys, numbers, strings."""
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = {field.name: encode(getattr(value, field.name)) for field in fields(value)}
+        return {"type": type(value).__name__, **parts}
+    if isinstance(value, Mapping):
+        return {str(name): encode(part) for name, part in value.items()}
+    if isinstance(value, tuple | list):
+        return [encode(part) for part in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON.")
+
+
+def decode(plain: Plain, classes: Iterable[type]) -> Any:
+    """The inverse of `encode`; lists come back as tuples.
+
+    Raises ValueError, with the nearest known name, for a class outside `classes` or a field that it does not have.
+    """
+    return _decode(plain, {cls.__name__: cls for cls in classes})
+
+
+def _decode(plain: Plain, known: Mapping[str, type]) -> Any:
+    if isinstance(plain, list):
+        return tuple(_decode(part, known) for part in plain)
+    if not isinstance(plain, dict):
+        return plain
+    parts = {name: _decode(part, known) for name, part in plain.items() if name != "type"}
+    if "type" not in plain:
+        return parts
+    cls = known.get(plain["type"])
+    if cls is None:
+        raise ValueError(f"Unknown part '{plain['type']}'{nearest(plain['type'], known)}.")
+    return build(cls, parts)
+
+
+def build(cls: type, parts: Mapping[str, Any]) -> Any:
+    """cls(**parts), refusing an unknown field with the nearest name; fields left out take their defaults."""
+    names = [field.name for field in fields(cls)]
+    for name in parts:
+        if name not in names:
+            raise ValueError(f"{cls.__name__} has no field '{name}'{nearest(name, names)}.")
+    return cls(**parts)
+
+
+def differences(ours: Plain, theirs: Plain, path: str = "") -> list[str]:
+    """The leaves in which two encoded values differ, as lines `path: ours, not theirs`."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        names = [*ours, *(name for name in theirs if name not in ours)]
+        return [
+            line
+            for name in names
+            for line in differences(ours.get(name), theirs.get(name), f"{path}.{name}" if path else name)
+        ]
+    return [] if ours == theirs else [f"{path}: {ours!r}, not {theirs!r}"]
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for a close match among names, else the names themselves."""
+    names = list(names)
+    close = difflib.get_close_matches(str(name), names, n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; there are: {', '.join(names)}"

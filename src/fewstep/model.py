@@ -1,0 +1,265 @@
+"""A model: a denoiser, the space it works in and what it can be asked for; the things a user does with pictures.
+
+Every picture depends on (seed, its index, its label) alone: not on the batch size, nor on how many processes share the work.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewstep.conditions import Asked
+from fewstep.denoiser import Denoiser
+from fewstep.design import Design
+from fewstep.editing import STROKE_TIMES, Measurement, edit, redraw, slerp
+from fewstep.sampling import Noise, ancestral, begin, check_times, last, solve, spaced_times, teacher_times, trajectory
+from fewstep.saving import write_model
+from fewstep.schedules import Schedule
+from fewstep.solvers import Euler, Heun, Midpoint
+from fewstep.tensors import noise as unit_noise
+
+SAMPLERS = ("consistency", "heun", "euler", "dpm", "ancestral")
+"""How pictures are drawn: `consistency` is Algorithm 1, the others walk a diffusion model's ODE or SDE."""
+
+TEACHER_STEPS = 18
+"""Steps of a diffusion model unless told otherwise: 35 network calls with Heun."""
+
+EDIT_STEPS = 8
+"""Network calls of an edit unless told otherwise."""
+
+BATCH = 256
+"""Pictures drawn at once unless told otherwise."""
+
+
+class Model:
+    """A trained model. `denoiser(x_t, t, labels=…)` is the function itself; the methods draw and edit pictures.
+
+    Pictures are float32 (n, C, H, W) in [-1, 1] on the CPU. `labels` is an int, a list or a tensor of n; left out, they
+    are drawn per image from the seed; -1 asks for no class. `times` are real noise levels, `steps` the number of network
+    calls, which takes the times stored with the model, else Karras-spaced ones.
+    """
+
+    def __init__(self, denoiser: Denoiser, design: Design, device: str | torch.device = "auto"):
+        self.design = design
+        self.device = pick_device(device)
+        self.denoiser = denoiser.to(self.device).eval().requires_grad_(False)
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.design.schedule
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of its pictures."""
+        a = self.design.architecture
+        return a.image_channels, a.image_size, a.image_size
+
+    @property
+    def num_classes(self) -> int:
+        """0 for an unconditional model."""
+        return self.design.architecture.num_classes
+
+    @property
+    def consistent(self) -> bool:
+        """Whether it is a consistency function, rather than a diffusion model (a teacher)."""
+        return self.design.parameterization.consistent
+
+    def times(self, steps: int | None = None, times: Sequence[float] | None = None) -> list[float]:
+        """The noise levels of a run of Algorithm 1: `times` themselves, or good ones for `steps` calls.
+
+        Raises ValueError for both at once and for unusable ones.
+        """
+        if times is not None:
+            if steps is not None and steps != len(times):
+                raise ValueError(f"steps={steps} and {len(times)} times contradict each other: give one of the two.")
+            check_times(list(times), self.schedule)
+            return [float(t) for t in times]
+        steps = 1 if steps is None else steps
+        return list(self.design.times.get(str(steps), ())) or spaced_times(self.schedule, steps)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int = 1,
+        *,
+        steps: int | None = None,
+        times: Sequence[float] | None = None,
+        seed: int = 0,
+        labels: Asked = None,
+        sampler: str | None = None,
+        first: int = 0,
+        batch: int = BATCH,
+        clip: bool = True,
+        progress: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """n pictures, the ones with indices first … first + n − 1.
+
+        `sampler` is one of SAMPLERS: `consistency` (with `steps` or `times`) unless this is a diffusion model, which
+        takes `heun` with 18 steps. `progress` is called with the number of pictures of each finished batch.
+        Raises ValueError for what cannot be asked.
+        """
+        sampler = sampler or ("consistency" if self.consistent else "heun")
+        if sampler not in SAMPLERS:
+            raise ValueError(f"There is no sampler '{sampler}'; there are: {', '.join(SAMPLERS)}.")
+        asked = self._ask(labels, seed, range(first, first + n))
+
+        def draw(rows: range, cond: dict[str, Any], noise: Noise) -> Tensor:
+            z = noise(0, torch.empty(len(rows), *self.shape, device=self.device))
+            if sampler == "consistency":
+                return self._multistep(z, self.times(steps, times), noise, clip, cond)
+            return self._walk(sampler, z, steps, times, noise, clip, cond)
+
+        return self._in_batches(draw, range(first, first + n), asked, seed, batch, progress)
+
+    @torch.no_grad()
+    def edit(
+        self,
+        pictures: Tensor,
+        measurement: Measurement,
+        *,
+        steps: int | None = None,
+        times: Sequence[float] | None = None,
+        seed: int = 0,
+        labels: Asked = None,
+        first: int = 0,
+        batch: int = BATCH,
+    ) -> Tensor:
+        """Pictures that agree with the given ones in all that the measurement knows (Algorithm 4), exactly.
+
+        `pictures` (n, C, H, W) in [-1, 1]; SuperResolve also takes small ones, Colorize grey ones. Measured references
+        keep what is known also where it lies outside [-1, 1].
+        """
+        chosen = self.times(steps or (None if times is not None else EDIT_STEPS), times)
+        reference = measurement.prepare(pictures, self.shape)
+        return self._edited(reference, labels, seed, first, batch, lambda part, rows, cond, noise: edit(
+            self.denoiser, self.schedule, measurement.part(rows.start - first, rows.stop - first), part, chosen, noise=noise, **cond
+        ))  # fmt: skip
+
+    @torch.no_grad()
+    def redraw(
+        self,
+        pictures: Tensor,
+        *,
+        times: Sequence[float] = STROKE_TIMES,
+        seed: int = 0,
+        labels: Asked = None,
+        first: int = 0,
+        batch: int = BATCH,
+    ) -> Tensor:
+        """Stroke-guided generation: realistic pictures that follow the given paintings (n, C, H, W).
+
+        The painting is noised to times[0]; a larger one gives the model more freedom.
+        """
+        self._check_shape(pictures)
+        return self._edited(pictures, labels, seed, first, batch, lambda part, rows, cond, noise: redraw(
+            self.denoiser, self.schedule, part, times, noise=noise, **cond
+        ))  # fmt: skip
+
+    @torch.no_grad()
+    def denoise(self, pictures: Tensor, sigma: float, *, labels: Asked = None, seed: int = 0) -> Tensor:
+        """The clean pictures in noisy ones (n, C, H, W) whose noise has standard deviation `sigma`; one network call."""
+        self._check_shape(pictures)
+        check_times([sigma], self.schedule)
+        return self._edited(pictures, labels, seed, 0, BATCH, lambda part, rows, cond, noise: self.denoiser(
+            part, sigma, **cond
+        ).clamp(-1, 1))  # fmt: skip
+
+    @torch.no_grad()
+    def interpolate(
+        self,
+        seed_a: int,
+        seed_b: int,
+        n: int = 8,
+        *,
+        steps: int | None = None,
+        times: Sequence[float] | None = None,
+        labels: Asked = None,
+    ) -> Tensor:
+        """n pictures from the first picture of seed_a to that of seed_b, along the great circle between their noises.
+
+        Unless `labels` says otherwise, all show the class that seed_a draws.
+        """
+        chosen = self.times(steps, times)
+        label = self._ask(labels, seed_a, range(1)) if labels is None else self._ask(labels, seed_a, range(n))
+        fractions = torch.linspace(0, 1, n, dtype=torch.float64)
+
+        def between(draw: int, like: Tensor) -> Tensor:
+            a, b = (unit_noise(seed, [0], self.shape, a=draw) for seed in (seed_a, seed_b))
+            return slerp(a.expand(n, *self.shape), b.expand(n, *self.shape), fractions).to(self.device)
+
+        z = between(0, torch.empty(0))
+        cond = self.design.condition(label.expand(n).to(self.device))
+        return self.design.space.decode(self._multistep(z, chosen, between, True, cond)).float().cpu()
+
+    def save(self, folder: str) -> None:
+        """Writes the model to a folder: model.json, weights.safetensors and a model card. See `fewstep.load`.
+
+        An existing model there is replaced only once the new one is complete.
+        """
+        write_model(folder, self.design, self.denoiser.network.state_dict())
+
+    def _multistep(self, z: Tensor, times: list[float], noise: Noise, clip: bool, cond: dict[str, Any]) -> Tensor:
+        start = begin(self.schedule, z, times)
+        return last(trajectory(self.denoiser, self.schedule, start, times, noise=noise, clip=clip, **cond))
+
+    def _walk(self, sampler: str, z, steps, times, noise: Noise, clip: bool, cond: dict[str, Any]) -> Tensor:
+        times = list(times) if times is not None else teacher_times(self.schedule, steps or TEACHER_STEPS)
+        x, options = begin(self.schedule, z, times), {"noise": noise, "clip": clip, **cond}
+        if sampler == "ancestral":
+            return ancestral(self.denoiser, self.schedule, x, times, **options)
+        solver = {"heun": Heun(), "euler": Euler(), "dpm": Midpoint()}[sampler]
+        x = solve(self.denoiser, self.schedule, x, times, solver=solver, **options)
+        return x.clamp(-1, 1) if clip else x
+
+    def _edited(self, pictures: Tensor, labels: Asked, seed: int, first: int, batch: int, apply) -> Tensor:
+        indices = range(first, first + len(pictures))
+
+        def draw(rows: range, cond: dict[str, Any], noise: Noise) -> Tensor:
+            part = pictures[rows.start - first : rows.stop - first]
+            return apply(self.design.space.encode(part.to(self.device, torch.float32)), rows, cond, noise)
+
+        return self._in_batches(draw, indices, self._ask(labels, seed, indices), seed, batch, None)
+
+    def _in_batches(self, draw, indices: range, labels: Tensor, seed: int, batch: int, progress) -> Tensor:
+        parts = []
+        for start in range(0, len(indices), batch):
+            rows = indices[start : start + batch]
+            cond = self.design.condition(labels[start : start + batch].to(self.device))
+            x_0 = draw(rows, cond, self._noise(seed, rows))
+            parts.append(self.design.space.decode(x_0).float().cpu())
+            if progress:
+                progress(len(rows))
+        return torch.cat(parts) if parts else torch.empty(0, *self.shape)
+
+    def _noise(self, seed: int, rows: range) -> Noise:
+        """Draw number `draw` of each picture: a function of (seed, draw, index) alone."""
+        return lambda draw, like: unit_noise(seed, rows, self.shape, a=draw).to(self.device)
+
+    def _ask(self, labels: Asked, seed: int, indices: range) -> Tensor:
+        return self.design.condition.ask(labels, seed, indices)
+
+    def _check_shape(self, pictures: Tensor) -> None:
+        if pictures.ndim != 4 or tuple(pictures.shape[1:]) != self.shape:
+            raise ValueError(f"Pictures for this model are (n, {', '.join(map(str, self.shape))}), "
+                             f"not {tuple(pictures.shape)}.")  # fmt: skip
+
+
+def build(design: Design, weights: Mapping[str, Tensor], device: str | torch.device = "auto") -> Model:
+    """The model of a design with these weights (the network's state dict). Raises ValueError if they do not fit."""
+    network = design.architecture.build()
+    missing, extra = network.load_state_dict(dict(weights), strict=False)
+    if missing or extra:
+        raise ValueError(f"The weights do not fit the network: missing {missing[:3]}, unexpected {extra[:3]}.")
+    return Model(Denoiser(network, design.schedule, design.parameterization), design, device)
+
+
+def pick_device(device: str | torch.device) -> torch.device:
+    """`auto` takes the accelerator where there is one; a device that is not there is refused in one sentence."""
+    if str(device) == "auto":
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return accelerator or torch.device("cpu")
+    chosen = torch.device(device)
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("This PyTorch sees no CUDA device: use device='cpu', or install a CUDA build of PyTorch.")
+    return chosen

@@ -1,0 +1,1 @@
+"""Training: recipes, the loop that follows them, and what it leaves behind."""

@@ -1,0 +1,134 @@
+"""A recipe: everything that decides what a training run produces, as one frozen value.
+
+`fewstep train NAME` takes one from `fewstep.recipes`, changes its leaves from the command line, and keeps the result as
+`recipe.json` in the run's folder. The same recipe, data and seed give the same weights, bit for bit, on the CPU.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from fewstep import design, discretizations, distances, lpips, objectives, solvers, targets, weightings
+from fewstep.codec import decode, encode
+from fewstep.images import Data
+from fewstep.networks import Architecture, CompactShape
+from fewstep.objectives import Objective
+from fewstep.parameterizations import EDM, Boundary, Parameterization
+from fewstep.schedules import Karras, Schedule
+from fewstep.training.optimizers import AdamW, Optimizer, RAdam
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to train, on what, and how."""
+
+    objective: Objective
+    """What a step minimises."""
+    data: Data = field(default_factory=lambda: Data(path="digits"))
+    """What to learn from."""
+    architecture: Architecture = field(default_factory=CompactShape)
+    """The network; classes, channels and size are those of the data unless the recipe says otherwise."""
+    schedule: Schedule = field(default_factory=Karras)
+    """The noise levels."""
+    sigma_data: float = 0.5
+    """Standard deviation of the data in [-1, 1], for the preconditioning."""
+    noise_scale: float = 0.25
+    """The network is told noise_scale · ln t (250 for weights in the form of OpenAI's and diffusers')."""
+    teacher: str | None = None
+    """The diffusion model to learn from: a run folder, a saved model or a bundled name."""
+    guidance: float = 1.0
+    """The teacher's classifier-free guidance scale; 1 is none. It needs a teacher trained with label_drop."""
+    start: str | None = None
+    """Where the weights start: a model, `random`, or (None) the teacher where there is one."""
+    optimizer: Optimizer = field(default_factory=RAdam)
+    """How the weights move."""
+    steps: int = 1000
+    """Training steps in all."""
+    batch: int = 128
+    """Pictures a step, over all processes."""
+    micro_batch: int | None = None
+    """Pictures at once on one device; smaller needs less memory and changes nothing else."""
+    clip: float | None = 1.0
+    """Largest norm of the gradient; None for no clipping."""
+    ema: tuple[float, ...] = (0.999,)
+    """Rates of the averages of the weights that are kept; the first is the one that is saved and shown."""
+    label_drop: float = 0.0
+    """The share of samples whose label is hidden, for classifier-free guidance."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """What the network computes in; times and coefficients stay float32."""
+    channels_last: bool = True
+    """Memory layout; the faster one for convolutions."""
+    compile: bool = False
+    """Compile the network with torch.compile."""
+    seed: int = 0
+    """The source of all randomness."""
+    times: tuple[tuple[float, ...], ...] = ()
+    """Good sampling times to store with the model, such as ((80.0,), (80.0, 0.82))."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints."""
+    keep: int = 2
+    """How many of the last checkpoints are kept."""
+    preview_every: int = 500
+    """Steps between preview grids."""
+    workers: int = 2
+    """Threads that decode pictures ahead, where they are not in memory."""
+    name: str = "custom"
+    """The recipe's name."""
+
+    def __post_init__(self):
+        if self.steps < 1 or self.batch < 1 or (self.micro_batch is not None and self.micro_batch < 1):
+            raise ValueError("steps, batch and micro_batch are whole numbers from 1.")
+        if not 0 <= self.label_drop < 1 or not all(0 <= rate < 1 for rate in self.ema) or not self.ema:
+            raise ValueError("label_drop and every rate in ema lie in [0, 1), and ema has at least one rate.")
+        if self.objective.needs_teacher and self.start == "random" and not self.teacher:
+            raise ValueError("This objective needs a teacher: give one with --teacher.")
+
+    @property
+    def parameterization(self) -> Parameterization:
+        """EDM's for a diffusion objective, the boundary one for a consistency objective."""
+        kind = Boundary if self.objective.consistent else EDM
+        return kind(self.sigma_data, self.noise_scale)
+
+    def progress(self, step: int) -> float:
+        """k/K of step k (counted from 0)."""
+        return min(1.0, step / self.steps)
+
+
+FREE = ("micro_batch", "checkpoint_every", "keep", "preview_every", "workers", "name", "compile")
+"""Fields that may change when a run goes on: they do not change what it produces (but for rounding)."""
+
+
+def _classes(module) -> tuple[type, ...]:
+    """The dataclasses that a module defines or exports."""
+    return tuple(v for v in vars(module).values() if isinstance(v, type) and hasattr(v, "__dataclass_fields__"))
+
+
+PARTS = tuple(
+    {
+        *design.PARTS,
+        *(c for m in (discretizations, distances, lpips, objectives, solvers, targets, weightings) for c in _classes(m)),
+        Data,
+        RAdam,
+        AdamW,
+        Recipe,
+    }
+)
+"""Every class that a `recipe.json` may name."""
+
+
+def to_json(recipe: Recipe) -> dict:
+    plain = encode(recipe)
+    assert isinstance(plain, dict)
+    return plain
+
+
+def from_json(plain) -> Recipe:
+    """The recipe in a `recipe.json`; ValueError for an unknown part or field."""
+    recipe = decode(plain, PARTS)
+    if not isinstance(recipe, Recipe):
+        raise ValueError("This file holds no recipe.")
+    return recipe
+
+
+def with_free(recipe: Recipe, other: Recipe) -> Recipe:
+    """`recipe` with the free fields of `other`."""
+    return replace(recipe, **{name: getattr(other, name) for name in FREE})

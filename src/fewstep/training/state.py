@@ -1,0 +1,98 @@
+"""What a training run carries from step to step, and how it becomes named tensors and back."""
+
+import copy
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fewstep.training.optimizers import Optimizer
+
+
+class State:
+    """The student's network, its optimizer, averages, and where there are any the target's and teacher's networks.
+
+    `teacher` is kept only where training changes it (progressive distillation).
+    """
+
+    def __init__(self, network: nn.Module, optimizer: Optimizer, ema: Sequence[float], *, target: bool, teacher: nn.Module | None):
+        self.network = network
+        self.recipe = optimizer
+        self.optimizer = optimizer.build(network.parameters())
+        self.ema = {rate: _values(network) for rate in ema}
+        self.target = copy.deepcopy(network).requires_grad_(False) if target else None
+        self.teacher = teacher
+        self.step = 0
+        self.updates = 0
+        self.stage = 0
+        self.skipped = 0
+
+    def follow(self, target_rate: float | None) -> None:
+        """After an optimizer step: moves the target and the averages towards the student.
+
+        An average begins with a lower rate, (1 + k)/(10 + k), so that it forgets the random start.
+        """
+        now = list(self.network.parameters())
+        if self.target is not None and target_rate is not None:
+            _lerp(list(self.target.parameters()), now, target_rate)
+        for rate, values in self.ema.items():
+            _lerp(list(values.values()), now, min(rate, (1 + self.updates) / (10 + self.updates)))
+        self.updates += 1
+
+    def promote(self, stage: int) -> None:
+        """The student becomes the teacher; optimizer and averages begin anew (progressive distillation)."""
+        assert self.teacher is not None
+        self.teacher.load_state_dict(self.network.state_dict())
+        self.optimizer = self.recipe.build(self.network.parameters())
+        self.ema = {rate: _values(self.network) for rate in self.ema}
+        self.stage, self.updates = stage, 0
+
+    def averaged(self, rate: float | None = None) -> dict[str, Tensor]:
+        """The network's state dict with the averaged values of the given rate, the first one by default."""
+        values = self.ema[next(iter(self.ema)) if rate is None else rate]
+        return {name: values.get(name, value).detach() for name, value in self.network.state_dict().items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it as named tensors."""
+        named = _prefixed("student", self.network.state_dict())
+        for rate, values in self.ema.items():
+            named |= _prefixed(f"ema/{rate!r}", values)
+        for role, network in (("target", self.target), ("teacher", self.teacher)):
+            if network is not None:
+                named |= _prefixed(role, network.state_dict())
+        for i, parts in self.optimizer.state_dict()["state"].items():
+            named |= _prefixed(f"optimizer/{i}", {name: torch.as_tensor(part) for name, part in parts.items()})
+        return named
+
+    def load(self, named: dict[str, Tensor]) -> None:
+        """The inverse of `tensors`, in place."""
+        self.network.load_state_dict(_under("student", named))
+        for rate, values in self.ema.items():
+            for name, value in values.items():
+                value.copy_(named[f"ema/{rate!r}/{name}"])
+        for role, network in (("target", self.target), ("teacher", self.teacher)):
+            if network is not None:
+                network.load_state_dict(_under(role, named))
+        kept = self.optimizer.state_dict()
+        count = len(kept["param_groups"][0]["params"])
+        per_parameter = {i: _under(f"optimizer/{i}", named) for i in range(count)}
+        kept["state"] = {i: parts for i, parts in per_parameter.items() if parts}
+        self.optimizer.load_state_dict(kept)
+
+
+def _values(network: nn.Module) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in network.named_parameters()}
+
+
+@torch.no_grad()
+def _lerp(old: Sequence[Tensor], new: Iterable[Tensor], rate: float) -> None:
+    """old ← rate · old + (1 − rate) · new."""
+    torch._foreach_lerp_(list(old), list(new), 1 - rate)
+
+
+def _prefixed(prefix: str, parts) -> dict[str, Tensor]:
+    return {f"{prefix}/{name}": part for name, part in parts.items()}
+
+
+def _under(prefix: str, named) -> dict[str, Tensor]:
+    return {name[len(prefix) + 1 :]: part for name, part in named.items() if name.startswith(prefix + "/")}

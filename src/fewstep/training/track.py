@@ -1,0 +1,176 @@
+"""What is shown and kept of a training run: a live line, `metrics.jsonl`, preview grids, TensorBoard.
+
+It only looks: `watch` iterates over a run and writes beside it.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from fewstep.files import whole_file
+from fewstep.images import grid, save_picture
+from fewstep.images.opening import signed
+from fewstep.training.fit import Run, Step
+
+PREVIEWS = 8
+"""Generated pictures in a row of a preview."""
+
+
+def watch(run: Run, *, console: Console | None = None, quiet: bool = False, tensorboard: bool = False) -> Iterator[Step]:
+    """Trains: yields the run's steps, and shows and keeps what they did (in the main process)."""
+    console = console or Console(quiet=quiet or not run.main)
+    metrics = run.folder / "metrics.jsonl"
+    if run.main:
+        forget_after(metrics, run.state.step)
+        if run.images.damaged:
+            names = ", ".join(run.images.damaged[:5])
+            console.print(f"[yellow]Skipping {len(run.images.damaged)} damaged pictures: {names}[/]")
+    with ExitStack() as stack:
+        progress = stack.enter_context(_bar(console, disable=quiet or not run.main))
+        bar = progress.add_task(run.recipe.name, total=run.recipe.steps, completed=run.state.step, note="")
+        board = stack.enter_context(_tensorboard(run)) if tensorboard and run.main else None
+        smooth = Smooth()
+        for step in run:
+            if run.main:
+                write_line(metrics, as_metrics(run, step))
+                progress.update(bar, completed=step.k, note=smooth(step))
+                if board is not None:
+                    _log(board, as_metrics(run, step))
+                if step.k % run.recipe.preview_every == 0 or step.last:
+                    path = preview(run)
+                    if board is not None:
+                        board.add_image("preview", _pixels(path), step.k, dataformats="HWC")
+            yield step
+
+
+class Smooth:
+    """The words of the live line, from running means."""
+
+    def __init__(self):
+        self.loss, self.seconds = math.nan, math.nan
+
+    def __call__(self, step: Step) -> str:
+        for name, value in (("loss", step.loss), ("seconds", step.seconds)):
+            old = getattr(self, name)
+            if math.isfinite(value):
+                setattr(self, name, value if math.isnan(old) else 0.95 * old + 0.05 * value)
+        pace = step.images_per_second * step.seconds / self.seconds
+        skipped = f", {step.skipped} skipped" if step.skipped else ""
+        return f"loss {self.loss:.4f}, {pace:.0f} img/s{skipped}"
+
+
+def as_metrics(run: Run, step: Step) -> dict:
+    """One line of metrics.jsonl."""
+    objective, progress = run.recipe.objective, run.recipe.progress(step.k - 1)
+    line = {
+        "step": step.k,
+        "loss": step.loss,
+        "levels": step.levels,
+        "gradient": step.gradient,
+        "lr": step.lr,
+        "images_per_second": round(step.images_per_second, 2),
+        "seconds": round(step.seconds, 4),
+        "skipped": step.skipped,
+    }
+    discretization = getattr(objective, "discretization", None)
+    if discretization is not None and (n := discretization.count(progress)) is not None:
+        line["n"] = n
+    if (mu := objective.target_rate(progress)) is not None:
+        line["mu"] = mu
+    if stage := run.state.stage:
+        line["stage"] = stage
+    return line
+
+
+def write_line(path: Path, line: dict) -> None:
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def read_metrics(path: str | Path) -> list[dict]:
+    """The lines of a metrics.jsonl; a last line that a kill cut off is left out."""
+    lines = []
+    for text in Path(path).read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Drops the lines of steps that a resumed run will do again."""
+    if path.is_file():
+        kept = [line for line in read_metrics(path) if line["step"] <= step]
+        with whole_file(path) as aside:
+            aside.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+
+
+@torch.no_grad()
+def preview(run: Run) -> Path:
+    """Writes `previews/step-….png`: data (the first and the last picture of the set in it), then one and two steps.
+
+    The noise and the labels are the same each time. A diffusion model's preview takes Heun with 10 steps.
+    """
+    model, n, k = run.model(), PREVIEWS, run.state.step
+    rows = [_examples(run, n)]
+    labels = None if not model.num_classes else torch.arange(n) % model.num_classes
+    if model.consistent:
+        rows += [model.sample(n, steps=steps, seed=run.recipe.seed, labels=labels) for steps in (1, 2)]
+    else:
+        rows += [model.sample(n, steps=10, seed=run.recipe.seed, labels=labels)]
+    path = run.folder / "previews" / f"step-{k:08d}.png"
+    save_picture(grid(torch.cat(rows), columns=n), path)
+    return path
+
+
+def _examples(run: Run, n: int) -> Tensor:
+    """n pictures of the data, evenly spread, the first and the last among them."""
+    indices = [round(i * (len(run.images) - 1) / (n - 1)) for i in range(n)]
+    return torch.stack([signed(run.images.picture(i)).permute(2, 0, 1) for i in indices])
+
+
+def _bar(console: Console, *, disable: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TextColumn("{task.completed}/{task.total} steps"),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(compact=True),
+        TextColumn("left"),
+        console=console,
+        disable=disable,
+    )
+
+
+def _tensorboard(run: Run):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ImportError("--tensorboard needs the tensorboard package: pip install 'fewstep[tensorboard]'.") from None
+    return SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.state.step + 1)
+
+
+def _log(board, line: dict) -> None:
+    for name, value in line.items():
+        if isinstance(value, dict):
+            for part, number in value.items():
+                board.add_scalar(f"{name}/{part}", number, line["step"])
+        elif name != "step":
+            board.add_scalar(name, value, line["step"])
+
+
+def _pixels(path: Path):
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
