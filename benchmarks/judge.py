@@ -11,29 +11,26 @@ stays out of it. One thread each; the files were made by
 """
 
 import argparse
-import io
 import json
 import math
 import time
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fewstep.images import Data, open_images
 
-def read_zip(path: str | Path) -> tuple[Tensor, Tensor]:
-    """Images float32 (n, 1, 28, 28) in [−1, 1] and labels int64 (n,) of a zip of `class/file.png`."""
-    with zipfile.ZipFile(path) as archive:
-        names = sorted(name for name in archive.namelist() if name.endswith(".png"))
-        arrays = [np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("L")) for name in names]
-    labels = torch.tensor([int(Path(name).parent.name) for name in names])
-    return torch.from_numpy(np.stack(arrays))[:, None].float() / 127.5 - 1, labels
+
+def read_images(path: str | Path) -> tuple[Tensor, Tensor]:
+    """All images float32 (n, 1, 28, 28) in [−1, 1] and labels int64 (n,) of a zip of `class/file`."""
+    images = open_images(Data(str(path), channels=1, labels=True))
+    pixels, labels = images.rows(np.arange(len(images)), np.zeros((len(images), 3)))
+    return torch.from_numpy(pixels).float() / 127.5 - 1, torch.from_numpy(labels)
 
 
 class Reader(nn.Module):
@@ -147,8 +144,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     reader = ARCHITECTURES[options.architecture]()
-    train(reader, *read_zip(options.data), epochs=options.epochs, seed=options.seed)
-    images, labels = read_zip(options.test)
+    train(reader, *read_images(options.data), epochs=options.epochs, seed=options.seed)
+    images, labels = read_images(options.test)
     settings = {name: str(getattr(options, name)) for name in ("architecture", "epochs", "seed")}
     save(reader.eval(), options.out, settings)
     measured = accuracy(load_reader(options.out), images, labels)

@@ -13,8 +13,8 @@ Each file holds arr_0, uint8 (n, 28, 28, 1), and arr_1, the labels asked for (n,
     spread      mean over classes of Tr Σ of the features within a class, over that of the same real images
 
 The first row, `real`, is those 2,000 real images themselves: a part of the reference, and their precision,
-recall and spread are 1 by definition. The honest yardstick is the second row, from `--training`: 2,000 images of
-the training set, scored as the samples are.
+recall and spread are 1 by definition. The honest yardstick is the second row, from `--training`: 2,000 images
+of the training set, scored as the samples are.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from judge import Reader, load_reader, read_zip
+from judge import Reader, load_reader, read_images
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -131,7 +131,7 @@ def scorer(
 ) -> Callable[[NDArray[np.uint8], NDArray[np.int64]], Scores]:
     """A function (images uint8 (n, 28, 28, 1), labels (n,)) -> Scores, for use from Python."""
     reader = load_reader(judge)
-    whole = look(reader, *read_zip(reference))
+    whole = look(reader, *read_images(reference))
     real = balanced(whole, each)
     return lambda images, labels: score(
         look(reader, from_uint8(images), torch.as_tensor(labels)), real, whole.features
@@ -155,12 +155,12 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=200, help="real images a class to compare with")
     options = parser.parse_args()
     judge = load_reader(options.judge)
-    whole = look(judge, *read_zip(options.reference))
+    whole = look(judge, *read_images(options.reference))
     real = balanced(whole, options.each)
     print(f"{'':40} {'agreement':>9} {'Fréchet':>9} {'precision':>9} {'recall':>9} {'spread':>9}")
     print(row("real", score(real, real, whole.features)))
     if options.training:
-        training = balanced(look(judge, *read_zip(options.training)), options.each)
+        training = balanced(look(judge, *read_images(options.training)), options.each)
         print(row("real, training set", score(training, real, whole.features)))
     for path in options.samples:
         print(row(Path(path).stem, score(look(judge, *read_samples(path)), real, whole.features)), flush=True)
