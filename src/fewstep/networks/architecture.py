@@ -1,0 +1,24 @@
+"""What a network is, before it has weights."""
+
+from abc import ABC, abstractmethod
+
+from torch import nn
+
+
+class Architecture(ABC):
+    """The description of a network: a frozen dataclass that builds it.
+
+    The network is called as `network(x, c_noise, labels=None)` with x (n, C, H, W), c_noise (n,) in float32 and labels
+    (n,) in int64, where -1 asks for no class; it answers with x's shape.
+    """
+
+    image_channels: int
+    """C of x."""
+    image_size: int
+    """H = W of x."""
+    num_classes: int
+    """Labels are 0 … num_classes − 1; 0 for an unconditional network."""
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """The network, freshly initialised; ValueError for a description that no network can have."""

@@ -1,0 +1,133 @@
+"""A compact U-Net for images up to 64 pixels, made to train fast on a CPU.
+
+    e = W_2 silu(W_1 waves(c_noise)) + class embedding
+    h = stem(unshuffle_p(x));  down: residuals, halve;  middle: attention, residual;  up: residuals on [h, skip], double
+    F(x, c_noise, label) = shuffle_p(W ⋆ silu(norm(h)))
+
+`unshuffle_p` folds p × p pixels into channels, so that the largest grid is p² times smaller than the image.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fewstep.networks.architecture import Architecture
+from fewstep.networks.blocks import Attention, PixelNorm, Residual, Waves, zeroed
+
+
+@dataclass(frozen=True)
+class CompactShape(Architecture):
+    """The compact network."""
+
+    image_channels: int = 1
+    """Channels of an image: 1 grey, 3 RGB."""
+    image_size: int = 28
+    """Height and width of an image, a multiple of patch · 2^(levels − 1)."""
+    num_classes: int = 0
+    """Labels are 0 … num_classes − 1; 0 for an unconditional network."""
+    widths: tuple[int, ...] = (32, 64)
+    """Channels of each level; every level halves the grid of the one before it."""
+    blocks: int = 2
+    """Residual blocks a level on the way down; one more on the way up."""
+    patch: int = 2
+    """Pixels along one side that are folded into channels at the entrance."""
+    attention: bool = True
+    """Whether the middle, at the smallest grid, begins with attention over all of it."""
+    embedding: int = 128
+    """Width of the embedding of noise level and class."""
+    dropout: float = 0.0
+    """Chance of dropping a feature before the second convolution of a residual block."""
+
+    def build(self) -> "Compact":
+        """The network; ValueError when the image does not divide into patches and halves."""
+        return Compact(self)
+
+
+class Compact(nn.Module):
+    """The compact network: one level of normalisation a block, attention only at the smallest grid."""
+
+    def __init__(self, shape: CompactShape):
+        super().__init__()
+        check(shape)
+        self.shape = shape
+        widths, width, embedding = shape.widths, shape.widths[0], shape.embedding
+        pixels = shape.image_channels * shape.patch**2
+
+        def residual(channels_in: int, channels_out: int) -> Residual:
+            return Residual(channels_in, channels_out, embedding, shape.dropout)
+
+        self.waves = Waves(64, lowest=0.8, highest=25.0)
+        self.time = nn.Sequential(nn.Linear(64, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+        self.classes = nn.Embedding(shape.num_classes, embedding) if shape.num_classes else None
+
+        self.stem = nn.Conv2d(pixels, width, 3, padding=1)
+        self.down = nn.ModuleList()
+        skips = [width]
+        for level, wider in enumerate(widths):
+            if level:
+                self.down.append(nn.Conv2d(width, wider, 2, stride=2))
+                skips.append(wider)
+            for _ in range(shape.blocks):
+                self.down.append(residual(wider if level else width, wider))
+                skips.append(wider)
+            width = wider
+        self.attention = Attention(width) if shape.attention else nn.Identity()
+        self.middle = residual(width, width)
+        self.up = nn.ModuleList()
+        for level in reversed(range(len(widths))):
+            for _ in range(shape.blocks + 1):
+                self.up.append(residual(width + skips.pop(), widths[level]))
+                width = widths[level]
+            if level:
+                self.up.append(nn.Conv2d(width, widths[level - 1], 1))
+                width = widths[level - 1]
+        self.norm = PixelNorm(width)
+        self.head = zeroed(nn.Conv2d(width, pixels, 3, padding=1))
+
+    def embed(self, c_noise: Tensor, labels: Tensor | None) -> Tensor:
+        """The embedding (n, E) of noise levels (n,) and classes (n,)."""
+        features = self.waves(c_noise).to(self.stem.weight.dtype)
+        embedding = self.time(features)
+        if labels is None:
+            return F.silu(embedding)
+        if self.classes is None:
+            raise ValueError("This network has no classes, but labels were given: leave them out.")
+        asked = (labels >= 0).to(embedding.dtype)[:, None]
+        return F.silu(embedding + asked * self.classes(labels.clamp(min=0)))
+
+    def forward(
+        self,
+        x: Float[Tensor, "n c h w"],
+        c_noise: Float[Tensor, " n"],
+        labels: Int64[Tensor, " n"] | None = None,
+    ) -> Float[Tensor, "n c h w"]:
+        """F(x, c_noise, label); c_noise is about ln(t) / 4, in [−1.6, 1.1]; a label of −1 (or None) adds no class."""
+        e = self.embed(c_noise, labels)
+        folded = F.pixel_unshuffle(x, self.shape.patch)
+        h = self.stem(folded.contiguous(memory_format=torch.channels_last))
+        skips = [h]
+        for layer in self.down:
+            h = layer(h, e) if isinstance(layer, Residual) else layer(h)
+            skips.append(h)
+        h = self.middle(self.attention(h), e)
+        for layer in self.up:
+            if isinstance(layer, Residual):
+                h = layer(torch.cat([h, skips.pop()], dim=1), e)
+            else:  # narrowing first and doubling afterwards is four times cheaper, and the same for a 1 × 1 kernel
+                h = F.interpolate(layer(h), scale_factor=2.0, mode="nearest")
+        return F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.shape.patch)
+
+
+def check(shape: CompactShape) -> None:
+    """Raise ValueError, with the way to mend it, for a shape that no network can have."""
+    if not shape.widths or min(*shape.widths, shape.blocks, shape.patch, shape.image_channels, shape.embedding, 1) < 1:
+        raise ValueError("CompactShape needs widths, blocks, patch, image_channels and embedding of at least 1.")
+    divisor = shape.patch * 2 ** (len(shape.widths) - 1)
+    if shape.image_size % divisor:
+        raise ValueError(
+            f"image_size {shape.image_size} is not a multiple of {divisor} (patch {shape.patch} and "
+            f"{len(shape.widths)} levels): resize the images, or choose another patch or fewer widths."
+        )
