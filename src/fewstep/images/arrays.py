@@ -1,6 +1,7 @@
 """Pictures as one array in an .npz: `images` and perhaps `labels`, or OpenAI's `arr_0` and `arr_1`."""
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ class Arrays(Source):
             with np.load(path, allow_pickle=False) as file:
                 present = file.files
                 content = {key: file[key] for key in _KEYS if key in present}
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, TypeError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} cannot be read as an .npz of plain arrays ({error})") from error
         key, label_key = ("images", "labels") if "images" in content else ("arr_0", "arr_1")
         if key not in content:

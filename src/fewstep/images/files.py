@@ -8,8 +8,9 @@ import json
 import os
 import threading
 import zipfile
+from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, cast
+from typing import cast
 
 import numpy as np
 
@@ -29,7 +30,7 @@ class Folder(Encoded):
         document = listing.read_bytes() if listing.is_file() else None
         self.labels, self.class_names = _labels(self.names, document, str(listing))
 
-    def stream(self, i: int) -> BinaryIO:
+    def stream(self, i: int) -> BufferedIOBase:
         return open(self.path / self.names[i], "rb")
 
 
@@ -53,8 +54,8 @@ class Zip(Encoded):
                     self._handle, self._process = _opened(self.path), os.getpid()
         return cast(zipfile.ZipFile, self._handle)
 
-    def stream(self, i: int) -> BinaryIO:
-        return cast(BinaryIO, self._zip().open(self.names[i]))
+    def stream(self, i: int) -> BufferedIOBase:
+        return cast(BufferedIOBase, self._zip().open(self.names[i]))
 
     def __getstate__(self) -> dict:
         return {**vars(self), "_handle": None, "_process": -1, "_lock": None}
@@ -72,8 +73,13 @@ def _opened(path: Path) -> zipfile.ZipFile:
 
 
 def _walk(path: Path):
+    seen = set()
     for folder, folders, files in os.walk(path, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        real = os.path.realpath(folder)
+        folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
+        if real in seen:  # a link back into the folder
+            continue
+        seen.add(real)
         inner = Path(folder).relative_to(path)
         yield from ((inner / name).as_posix() for name in files)
 
@@ -90,11 +96,9 @@ def _labels(names: list[str], document: bytes | None, listing: str, top: str = "
     if document is not None:
         return _listed(names, document, listing, top)
     parents = [PurePosixPath(name).parent for name in names]
-    shallow = min((len(p.parts) for p in parents), default=0)
+    found = {parent.name for parent in parents}
     # pictures beside the class folders belong to no class, and one folder alone is no choice of classes
-    loose = any(p in q.parents for p in {p for p in parents if len(p.parts) == shallow} for q in set(parents))
-    found = {p.name for p in parents}
-    if loose or len(found) < 2:
+    if len(found) < 2 or PurePosixPath(os.path.commonpath(set(parents))) in parents:
         return None, ()
     numeric = all(name.isdecimal() for name in found)
     class_names = tuple(sorted(found, key=(lambda name: (int(name), name)) if numeric else None))

@@ -109,7 +109,7 @@ class Images:
 
 def signed(pixels: np.ndarray) -> torch.Tensor:
     """uint8 0…255 -> float32 in [−1, 1]: u / 127.5 − 1."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).float().div_(127.5).sub_(1)
+    return torch.from_numpy(np.require(pixels, requirements=["C", "W"])).float().div_(127.5).sub_(1)
 
 
 def open_images(data: Data) -> Images:
@@ -126,7 +126,9 @@ def open_images(data: Data) -> Images:
     shape = _first_shape(data, origin)
     small = len(origin) * int(np.prod(shape)) <= data.memory << 20
     found = (
-        _decode_all(data, origin, shape) if small and data.crop == "centre" else _look(data, origin, shape)
+        _decode_all(data, origin, shape)
+        if small and (data.crop == "centre" or data.size is None)
+        else _look(data, origin, shape)
     )
     images = Images(data, origin, found)
     images.require_sound()

@@ -1,9 +1,9 @@
 """The order of the data, a pure function of (seed, step).
 
-Sample j of step k has the global number g = k·batch + j. It lies in epoch e = ⌊g / n⌋ at position p = g mod n,
-and is picture π_{seed,e}(p), where π_{seed,e} is a permutation of 0…n−1: within an epoch no picture is dropped or
-repeated. The permutation sorts the raw words of a Philox stream keyed on (seed, e) (Salmon et al. 2011), which
-NumPy promises not to change. A run that resumes at step k needs to know k only.
+Sample j of step k has the global number g = k·batch + j. It lies in epoch e = ⌊g / n⌋ at position
+p = g mod n, and is picture π_{seed,e}(p). The permutation π_{seed,e} of 0…n−1 drops and repeats nothing;
+it sorts the raw words of a Philox stream keyed on (seed, e) (Salmon et al. 2011), which NumPy promises not
+to change. A run that resumes at step k needs to know k only.
 """
 
 from dataclasses import dataclass

@@ -39,10 +39,11 @@ def cores() -> int:
 
 def _bar(done: Iterable[int], total: int, what: str) -> Iterator[int]:
     started, progress, count = time.monotonic(), None, 0
+    first = os.environ.get("RANK", "0") == "0"  # one bar for all processes
     try:
         for n in done:
             count += n
-            if progress is None and time.monotonic() - started > 1:
+            if progress is None and first and time.monotonic() - started > 1:
                 from rich.console import Console
                 from rich.progress import Progress
 

@@ -2,10 +2,12 @@
 
 import difflib
 import re
+import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -13,6 +15,8 @@ from PIL import Image
 from .data import Data
 from .decoding import SUFFIXES, Damaged, Header, decode, header
 
+# what files and zips raise: also a damaged or encrypted entry, an unknown compression
+_UNREADABLE = (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile)
 _HUB = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _KINDS = (".zip", ".npz", ".parquet")
 
@@ -46,7 +50,7 @@ class Encoded(Source):
     """Pictures that are files: PNG, JPEG and the like."""
 
     @abstractmethod
-    def stream(self, i: int) -> BinaryIO:
+    def stream(self, i: int) -> BufferedIOBase:
         """The file of picture i, opened for reading."""
 
     def header(self, i: int) -> Header:
@@ -57,14 +61,14 @@ class Encoded(Source):
         with self._opened(i) as stream:
             try:
                 content = stream.read()
-            except Exception as error:
+            except _UNREADABLE as error:
                 raise Damaged(self.names[i], f"cannot be read ({error})") from error
         return decode(content, self.names[i])
 
-    def _opened(self, i: int) -> BinaryIO:
+    def _opened(self, i: int) -> BufferedIOBase:
         try:
             return self.stream(i)
-        except Exception as error:
+        except _UNREADABLE as error:
             raise Damaged(self.names[i], f"cannot be read ({error})") from error
 
 

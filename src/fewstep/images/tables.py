@@ -1,13 +1,13 @@
 """Pictures as a column of a table: a parquet file or a data set of the Hub, by the `datasets` library."""
 
 from collections.abc import Sequence
-from io import BytesIO
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
-from .sources import Encoded
+from .sources import Encoded, missing
 
 _PICTURES = ("image", "img", "images", "picture", "png", "jpg", "pixel_values")
 _LABELS = ("label", "labels", "class", "fine_label", "coarse_label", "cls")
@@ -39,7 +39,7 @@ class Table(Encoded):
         self.names = _Names(len(table))
         self.labels, self.class_names = (None, ()) if label is None else _column_labels(table, label, where)
 
-    def stream(self, i: int) -> BinaryIO:
+    def stream(self, i: int) -> BufferedIOBase:
         cell = self._rows[i][self._column]
         if isinstance(cell, dict):
             if cell.get("bytes") is None:
@@ -60,7 +60,7 @@ def parquet(path: Path) -> Table:
 
 def hub(name: str, split: str) -> Table:
     """A data set of the Hub, downloaded into the Hub's own cache."""
-    datasets = _datasets(f"there is no folder {name}; as a data set of the Hub it")
+    datasets = _datasets(f"{missing(Path(name))}; as a data set of the Hub it")
     try:
         table = datasets.load_dataset(name, split=split)
     except (FileNotFoundError, datasets.exceptions.DatasetNotFoundError) as error:
@@ -71,7 +71,7 @@ def hub(name: str, split: str) -> Table:
         ) from None
     except OSError as error:
         raise ConnectionError(_unreachable(name, error)) from error
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         raise ValueError(f"{name} has no split {split!r} that can be read ({_short(error)})") from error
     return Table(table, f"{name} ({split})")
 
