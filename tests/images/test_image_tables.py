@@ -51,7 +51,7 @@ def test_refusals(tmp_path, library):
     with pytest.raises(ValueError, match="has the columns text, none called image or img"):
         open_images(Data(str(path)))
     library.Dataset.from_dict({"image": [b"x"], "label": [0.5]}).to_parquet(str(path))
-    with pytest.raises(ValueError, match="labels are numbers or names"):
+    with pytest.raises(ValueError, match="labels are whole numbers or names"):
         open_images(Data(str(path)))
     path.write_bytes(b"nothing")
     with pytest.raises(ValueError, match="cannot be read as parquet"):

@@ -107,9 +107,8 @@ def _cut_short(kind: str | None, content: bytes) -> bool:
     """Whether the end mark is missing, which Pillow forgives when all pixels are there."""
     if kind == "PNG":
         return b"IEND" not in content
-    return kind == "JPEG" and content.rfind(b"\xff\xd9") < content.rfind(
-        b"\xff\xda"
-    )  # end and start of the scan
+    end, start = content.rfind(b"\xff\xd9"), content.rfind(b"\xff\xda")  # of the last scan of a JPEG
+    return kind == "JPEG" and end < start
 
 
 def _reason(error: Exception) -> str:
