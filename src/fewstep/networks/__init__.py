@@ -2,5 +2,6 @@
 
 from fewstep.networks.architecture import Architecture
 from fewstep.networks.compact import Compact, CompactShape
+from fewstep.networks.unet import UNet, UNetShape
 
-__all__ = ["Architecture", "Compact", "CompactShape"]
+__all__ = ["Architecture", "Compact", "CompactShape", "UNet", "UNetShape"]

@@ -8,8 +8,8 @@ from torch import nn
 class Architecture(ABC):
     """The description of a network: a frozen dataclass that builds it.
 
-    The network is called as `network(x, c_noise, labels=None)` with x (n, C, H, W), c_noise (n,) in float32 and labels
-    (n,) in int64, where -1 asks for no class; it answers with x's shape.
+    The network is called as `network(x, c_noise, labels=None)`, with x (n, C, H, W), c_noise (n,) in float32
+    and labels (n,) in int64, where -1 asks for no class; it answers with x's shape.
     """
 
     image_channels: int

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
@@ -27,8 +26,21 @@ def zeroed(layer: Layer) -> Layer:
     return layer
 
 
+def add_classes(embedding: Tensor, classes: nn.Embedding | None, labels: Tensor | None) -> Tensor:
+    """embedding (n, E) plus that of each label (n,) in `classes`; a label of −1, or None for all, adds nothing.
+
+    Raises ValueError for labels without classes.
+    """
+    if labels is None:
+        return embedding
+    if classes is None:
+        raise ValueError("This network has no classes, but labels were given: leave them out.")
+    asked = (labels >= 0).to(embedding.dtype)[:, None]
+    return embedding + asked * classes(labels.clamp(min=0)).to(embedding.dtype)
+
+
 class PixelNorm(nn.LayerNorm):
-    """Layer normalisation over the channels of each pixel; fused, and free of copies in channels_last memory."""
+    """Layer normalisation over the channels of each pixel; fused, without copies in channels_last."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, C, H, W) to the same."""
@@ -36,18 +48,19 @@ class PixelNorm(nn.LayerNorm):
 
 
 class Waves(nn.Module):
-    """Cosines and sines of a noise level c_noise, at frequencies from `lowest` to `highest` radians per unit."""
-
-    frequencies: Tensor
+    """Cosines and sines of c_noise, at frequencies from `lowest` to `highest` radians per unit."""
 
     def __init__(self, features: int, lowest: float, highest: float):
         super().__init__()
-        steps = torch.linspace(math.log(lowest), math.log(highest), features // 2, dtype=torch.float64)
-        self.register_buffer("frequencies", steps.exp().float(), persistent=False)
+        self.features, self.lowest, self.highest = features, lowest, highest
 
     def forward(self, c_noise: Tensor) -> Tensor:
-        """(n,) to (n, features), in float32: bfloat16 would round the time."""
-        angles = c_noise.float()[:, None] * self.frequencies.float()
+        """(n,) to (n, features), in float32 whatever the network's dtype: bfloat16 would round the time."""
+        ends = math.log(self.lowest), math.log(self.highest)
+        frequencies = torch.linspace(
+            *ends, self.features // 2, device=c_noise.device, dtype=torch.float32
+        ).exp()
+        angles = c_noise.float()[:, None] * frequencies
         return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 

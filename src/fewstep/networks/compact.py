@@ -1,7 +1,8 @@
 """A compact U-Net for images up to 64 pixels, made to train fast on a CPU.
 
     e = W_2 silu(W_1 waves(c_noise)) + class embedding
-    h = stem(unshuffle_p(x));  down: residuals, halve;  middle: attention, residual;  up: residuals on [h, skip], double
+    h = stem(unshuffle_p(x));  down: residuals, then halve
+    middle: attention, residual;  up: residuals on [h, skip], then double
     F(x, c_noise, label) = shuffle_p(W ⋆ silu(norm(h)))
 
 `unshuffle_p` folds p × p pixels into channels, so that the largest grid is p² times smaller than the image.
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewstep.networks.architecture import Architecture
-from fewstep.networks.blocks import Attention, PixelNorm, Residual, Waves, zeroed
+from fewstep.networks.blocks import Attention, PixelNorm, Residual, Waves, add_classes, zeroed
 
 
 @dataclass(frozen=True)
@@ -90,13 +91,7 @@ class Compact(nn.Module):
     def embed(self, c_noise: Tensor, labels: Tensor | None) -> Tensor:
         """The embedding (n, E) of noise levels (n,) and classes (n,)."""
         features = self.waves(c_noise).to(self.stem.weight.dtype)
-        embedding = self.time(features)
-        if labels is None:
-            return F.silu(embedding)
-        if self.classes is None:
-            raise ValueError("This network has no classes, but labels were given: leave them out.")
-        asked = (labels >= 0).to(embedding.dtype)[:, None]
-        return F.silu(embedding + asked * self.classes(labels.clamp(min=0)))
+        return F.silu(add_classes(self.time(features), self.classes, labels))
 
     def forward(
         self,
@@ -104,7 +99,10 @@ class Compact(nn.Module):
         c_noise: Float[Tensor, " n"],
         labels: Int64[Tensor, " n"] | None = None,
     ) -> Float[Tensor, "n c h w"]:
-        """F(x, c_noise, label); c_noise is about ln(t) / 4, in [−1.6, 1.1]; a label of −1 (or None) adds no class."""
+        """F(x, c_noise, label); c_noise is about ln(t) / 4, in [−1.6, 1.1].
+
+        A label of −1 (or None) adds no class. ValueError for labels when there are no classes.
+        """
         e = self.embed(c_noise, labels)
         folded = F.pixel_unshuffle(x, self.shape.patch)
         h = self.stem(folded.contiguous(memory_format=torch.channels_last))
@@ -116,18 +114,21 @@ class Compact(nn.Module):
         for layer in self.up:
             if isinstance(layer, Residual):
                 h = layer(torch.cat([h, skips.pop()], dim=1), e)
-            else:  # narrowing first and doubling afterwards is four times cheaper, and the same for a 1 × 1 kernel
+            else:  # a 1 × 1 kernel commutes with doubling, and is four times cheaper before it
                 h = F.interpolate(layer(h), scale_factor=2.0, mode="nearest")
         return F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.shape.patch)
 
 
 def check(shape: CompactShape) -> None:
     """Raise ValueError, with the way to mend it, for a shape that no network can have."""
-    if not shape.widths or min(*shape.widths, shape.blocks, shape.patch, shape.image_channels, shape.embedding, 1) < 1:
-        raise ValueError("CompactShape needs widths, blocks, patch, image_channels and embedding of at least 1.")
-    divisor = shape.patch * 2 ** (len(shape.widths) - 1)
-    if shape.image_size % divisor:
+    counts = (shape.blocks, shape.patch, shape.image_channels, shape.embedding)
+    if not shape.widths or min(*shape.widths, *counts) < 1:
         raise ValueError(
-            f"image_size {shape.image_size} is not a multiple of {divisor} (patch {shape.patch} and "
+            "CompactShape needs widths, blocks, patch, image_channels and embedding of at least 1."
+        )
+    divisor = shape.patch * 2 ** (len(shape.widths) - 1)
+    if shape.image_size < 1 or shape.image_size % divisor:
+        raise ValueError(
+            f"image_size {shape.image_size} is not a multiple of {divisor} (patch {shape.patch}, "
             f"{len(shape.widths)} levels): resize the images, or choose another patch or fewer widths."
         )
