@@ -27,7 +27,7 @@ def zeroed(layer: Layer) -> Layer:
 
 
 def add_classes(embedding: Tensor, classes: nn.Embedding | None, labels: Tensor | None) -> Tensor:
-    """embedding (n, E) plus that of each label (n,) in `classes`; a label of −1, or None for all, adds nothing.
+    """embedding (n, E) plus that of each label (n,); a label of −1, or None for all, adds nothing.
 
     Raises ValueError for labels without classes.
     """

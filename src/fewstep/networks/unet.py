@@ -73,7 +73,9 @@ class UNetShape(Architecture):
 
     def heads(self, channels: int) -> int:
         """Attention heads over this many channels."""
-        return channels // self.num_head_channels if self.num_head_channels else self.num_heads
+        if self.num_head_channels is None:
+            return self.num_heads
+        return channels // self.num_head_channels
 
 
 class UNet(nn.Module):
@@ -105,17 +107,25 @@ class UNet(nn.Module):
         c_noise: Float[Tensor, " n"],
         labels: Int64[Tensor, " n"] | None = None,
     ) -> Float[Tensor, "n o h w"]:
-        """F(x, c_noise, label). The time embedding is given c_noise as it is; a label of −1 (or None) adds no class."""
+        """F(x, c_noise, label), in x's dtype. The time embedding is given c_noise as it is.
+
+        A label of −1 (or None) adds no class. ValueError for labels when there are no classes.
+        """
         features = time_features(c_noise, self.shape.model_channels)
-        e = add_classes(self.time_embed(features.to(self.time_embed[0].weight.dtype)), self.label_emb, labels)
-        h, skips = x.to(self.input_blocks[0][0].weight.dtype), []  # type: ignore[index]
+        e = self.time_embed(features.to(_dtype(self.time_embed)))
+        e = add_classes(e, self.label_emb, labels)
+        h, skips = x.to(_dtype(self.input_blocks)), []
         for block in self.input_blocks:
             h = _through(block, h, e)
             skips.append(h)
         h = _through(self.middle_block, h, e)
         for block in self.output_blocks:
             h = _through(block, torch.cat([h, skips.pop()], dim=1), e)
-        return self.out(h.to(self.out[2].weight.dtype)).to(x.dtype)
+        return self.out(h.to(_dtype(self.out))).to(x.dtype)
+
+
+def _dtype(module: nn.Module) -> torch.dtype:
+    return next(module.parameters()).dtype
 
 
 def _through(layers: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
@@ -180,19 +190,19 @@ def _attentions(shape: UNetShape, channels: int, size: int) -> list[nn.Module]:
 def check(shape: UNetShape) -> None:
     """Raise ValueError, with the way to mend it, for a shape that no network can have."""
     if not shape.channel_mult or min(*shape.channel_mult, shape.num_res_blocks, shape.image_channels) < 1:
-        raise ValueError("UNetShape needs channel_mult, num_res_blocks and image_channels of at least 1.")
+        raise ValueError("channel_mult, num_res_blocks and image_channels must all be at least 1.")
     levels = len(shape.channel_mult)
     divisor = 2 ** (levels - 1)
     if shape.image_size < 1 or shape.image_size % divisor:
         raise ValueError(
-            f"image_size {shape.image_size} is not a multiple of {divisor}, which {levels} levels in channel_mult "
-            f"need: resize the images, or take fewer levels."
+            f"image_size {shape.image_size} is not a multiple of {divisor}, which the {levels} levels of "
+            "channel_mult need: resize the images, or take fewer levels."
         )
     sizes = [shape.image_size >> level for level in range(levels)]
     for size in shape.attention_resolutions:
         if size not in sizes:
             raise ValueError(
-                f"attention_resolutions has {size}, but the grids are {sizes}: take some of these."
+                f"attention_resolutions has {size}, but the grids are {sizes}: choose among these."
             )
     _check_widths(shape, sizes)
 
@@ -205,12 +215,7 @@ def _check_widths(shape: UNetShape, sizes: list[int]) -> None:
                 f"make model_channels a multiple of 32, not {shape.model_channels}."
             )
         attends = size in shape.attention_resolutions or size == sizes[-1]
-        parts, name = (
-            (shape.num_head_channels, "num_head_channels")
-            if shape.num_head_channels
-            else (shape.num_heads, "num_heads")
-        )
+        name = "num_heads" if shape.num_head_channels is None else "num_head_channels"
+        parts = getattr(shape, name)
         if attends and (parts < 1 or width % parts):
-            raise ValueError(
-                f"{name} {parts} does not divide the {width} channels at grid {size}: choose a divisor."
-            )
+            raise ValueError(f"{name} {parts} does not divide the {width} channels at grid {size}.")
