@@ -1,6 +1,7 @@
 """Conditions: what an image is asked to show, as keywords of the network.
 
-`Nothing` asks for nothing, `Labels` for a class. A label of -1 asks for nothing in particular: training drops labels to it
+`Nothing` asks for nothing, `Labels` for a class. A label of -1 asks for nothing in particular: training drops
+labels to it
 now and then, which gives classifier-free guidance its unconditional half.
 """
 

@@ -5,7 +5,8 @@ patches. From a measured reference y the sampler's every estimate is corrected s
 
     x_0 ← x_0 − P x_0 + P y
 
-For an orthogonal transform A and the mask Ω of Algorithm 4 this is A⁻¹[(A y) ⊙ (1 − Ω) + (A x_0) ⊙ Ω], without forming A.
+For an orthogonal transform A and the mask Ω of Algorithm 4 this is A⁻¹[(A y) ⊙ (1 − Ω) + (A x_0) ⊙ Ω], without
+forming A.
 """
 
 from abc import ABC, abstractmethod
@@ -22,7 +23,8 @@ from fewstep.schedules import Schedule
 from fewstep.solvers import Estimate
 
 STROKE_TIMES = (5.38, 2.24)
-"""The paper's two times for stroke-guided generation (figure 12): how far a painting is noised, and the second call."""
+"""The paper's two times for stroke-guided generation (figure 12): how far a painting is noised, and the second
+call."""
 
 LUMINANCE = (0.2989, 0.5870, 0.1140)
 """Weights of red, green and blue in the grey value."""
@@ -44,7 +46,8 @@ class Measurement(ABC):
         return self
 
     def prepare(self, reference: Tensor, shape: Sequence[int]) -> Tensor:
-        """The reference (n, …) that the user gave as pictures of `shape` (C, H, W); raises ValueError if it cannot be."""
+        """The reference (n, …) that the user gave as pictures of `shape` (C, H, W); raises ValueError if it cannot
+        be."""
         if tuple(reference.shape[1:]) != tuple(shape):
             raise ValueError(f"The picture to edit is {tuple(reference.shape[1:])}, the model makes {tuple(shape)}.")
         return reference
@@ -162,7 +165,8 @@ def redraw(
 def slerp(z_a: Tensor, z_b: Tensor, fraction: float | Tensor) -> Tensor:
     """Spherical interpolation between unit noises of one shape, sample by sample (Song et al. 2023, appendix D).
 
-    sin((1 − a) φ)/sin φ z_a + sin(a φ)/sin φ z_b, φ the angle between the samples: the result is as likely as both ends.
+    sin((1 − a) φ)/sin φ z_a + sin(a φ)/sin φ z_b, φ the angle between the samples: the result is as likely as both
+    ends.
     Samples that are (anti-)parallel are joined by a straight line. `fraction` is a number or (n,).
     """
     a, b = z_a.flatten(1).double(), z_b.flatten(1).double()

@@ -1,6 +1,7 @@
 """A model: a denoiser, the space it works in and what it can be asked for; the things a user does with pictures.
 
-Every picture depends on (seed, its index, its label) alone: not on the batch size, nor on how many processes share the work.
+Every picture depends on (seed, its index, its label) alone: not on the batch size, nor on how many processes share
+the work.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,8 +36,10 @@ BATCH = 256
 class Model:
     """A trained model. `denoiser(x_t, t, labels=…)` is the function itself; the methods draw and edit pictures.
 
-    Pictures are float32 (n, C, H, W) in [-1, 1] on the CPU. `labels` is an int, a list or a tensor of n; left out, they
-    are drawn per image from the seed; -1 asks for no class. `times` are real noise levels, `steps` the number of network
+    Pictures are float32 (n, C, H, W) in [-1, 1] on the CPU. `labels` is an int, a list or a tensor of n; left out,
+    they
+    are drawn per image from the seed; -1 asks for no class. `times` are real noise levels, `steps` the number of
+    network
     calls, which takes the times stored with the model, else Karras-spaced ones.
     """
 
@@ -127,13 +130,15 @@ class Model:
     ) -> Tensor:
         """Pictures that agree with the given ones in all that the measurement knows (Algorithm 4), exactly.
 
-        `pictures` (n, C, H, W) in [-1, 1]; SuperResolve also takes small ones, Colorize grey ones. Measured references
+        `pictures` (n, C, H, W) in [-1, 1]; SuperResolve also takes small ones, Colorize grey ones. Measured
+        references
         keep what is known also where it lies outside [-1, 1].
         """
         chosen = self.times(steps or (None if times is not None else EDIT_STEPS), times)
         reference = measurement.prepare(pictures, self.shape)
         return self._edited(reference, labels, seed, first, batch, lambda part, rows, cond, noise: edit(
-            self.denoiser, self.schedule, measurement.part(rows.start - first, rows.stop - first), part, chosen, noise=noise, **cond
+            self.denoiser, self.schedule, measurement.part(rows.start - first, rows.stop - first), part, chosen,
+            noise=noise, **cond
         ))  # fmt: skip
 
     @torch.no_grad()
@@ -158,7 +163,8 @@ class Model:
 
     @torch.no_grad()
     def denoise(self, pictures: Tensor, sigma: float, *, labels: Asked = None, seed: int = 0) -> Tensor:
-        """The clean pictures in noisy ones (n, C, H, W) whose noise has standard deviation `sigma`; one network call."""
+        """The clean pictures in noisy ones (n, C, H, W) whose noise has standard deviation `sigma`; one network
+        call."""
         self._check_shape(pictures)
         check_times([sigma], self.schedule)
         return self._edited(pictures, labels, seed, 0, BATCH, lambda part, rows, cond, noise: self.denoiser(

@@ -1,13 +1,16 @@
 """Sampling: from noise to pictures.
 
-A consistency function f jumps to the start of the trajectory (Song et al. 2023, Algorithm 1). With times τ_1 > τ_2 > …:
+A consistency function f jumps to the start of the trajectory (Song et al. 2023, Algorithm 1). With times τ_1 > τ_2
+> …:
 
     x ← T z;  x_0 ← f(x, τ_1);   then for each further τ:   x ← x_0 + √(τ² − t_min²) z;  x_0 ← f(x, τ)
 
-After the last call nothing is re-noised. A diffusion model (a teacher) walks the ODE instead: `solve` with Euler, Heun
+After the last call nothing is re-noised. A diffusion model (a teacher) walks the ODE instead: `solve` with Euler,
+Heun
 (with churn, Karras et al. 2022, Algorithm 2) or Midpoint steps, or the stochastic `ancestral` steps.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -70,10 +73,7 @@ def begin(schedule: Schedule, z: Tensor, times: Sequence[float]) -> Tensor:
 
 def last(estimates: Iterator[Tensor]) -> Tensor:
     """The last of an iterator, without keeping the others."""
-    x_0 = next(estimates)
-    for x_0 in estimates:
-        pass
-    return x_0
+    return deque(estimates, maxlen=1)[0]
 
 
 def check_times(times: Sequence[float], schedule: Schedule) -> None:

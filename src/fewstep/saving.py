@@ -13,7 +13,8 @@ from fewstep.files import read_json, whole_folder, write_json
 
 
 def write_model(folder: str | Path, design: Design, weights: Mapping[str, Tensor], dtype=None) -> None:
-    """Writes a model; `dtype` (such as torch.float16) makes the file smaller. An old one is kept until the new is whole."""
+    """Writes a model; `dtype` (such as torch.float16) makes the file smaller. An old one is kept until the new is
+    whole."""
     kept = {name: w.detach().to("cpu", dtype).contiguous() for name, w in weights.items()}
     with whole_folder(folder) as aside:
         save_file(kept, str(aside / "weights.safetensors"))
@@ -35,7 +36,8 @@ def read_model(folder: str | Path) -> tuple[Design, dict[str, Tensor]]:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, floating ones in float32; ValueError for a file that is cut off or no such file."""
+    """The tensors of a safetensors file, floating ones in float32; ValueError for a file that is cut off or no such
+    file."""
     try:
         weights = load_file(str(path))
     except SafetensorError as error:
@@ -60,7 +62,10 @@ def card(design: Design) -> str:
         "",
         *([str(about["text"]), ""] if "text" in about else []),
         *(f"- {name}: {value}" for name, value in about.items() if name not in ("name", "text")),
-        *(f"- times for {steps} step(s): {', '.join(f'{t:g}' for t in times)}" for steps, times in design.times.items()),
+        *(
+            f"- times for {steps} step(s): {', '.join(f'{t:g}' for t in times)}"
+            for steps, times in design.times.items()
+        ),
         "",
         "```python",
         "import fewstep",

@@ -1,6 +1,7 @@
 """One step of the probability-flow ODE, from time t to an earlier time s.
 
-In the coordinates x̄ = x / α, τ = σ / α every schedule's ODE is the variance-exploding one (Song et al. 2021 DDIM, eq. 14;
+In the coordinates x̄ = x / α, τ = σ / α every schedule's ODE is the variance-exploding one (Song et al. 2021 DDIM,
+eq. 14;
 Karras et al. 2022, eq. 1):
     dx̄/dτ = (x̄ − D(x, t)) / τ
 """
@@ -59,7 +60,8 @@ class Heun(Solver):
 
 @dataclass(frozen=True)
 class Midpoint(Solver):
-    """Second order, the slope at a midpoint of τ^(1/ρ): with ρ = 3 the `dpm` sampler of the consistency models' code."""
+    """Second order, the slope at a midpoint of τ^(1/ρ): with ρ = 3 the `dpm` sampler of the consistency models'
+    code."""
 
     rho: float = 3.0
     """Where the midpoint lies: ((t^(1/ρ) + s^(1/ρ))/2)^ρ."""

@@ -1,4 +1,5 @@
-"""Spaces: where the data live that a network sees. Pixels are themselves; latents (to come) pass through an autoencoder."""
+"""Spaces: where the data live that a network sees. Pixels are themselves; latents (to come) pass through an
+autoencoder."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass

@@ -1,9 +1,10 @@
 """Targets: which network answers at the earlier time s, and whether the gradient flows through it.
 
-    Ema          θ⁻ ← μ θ⁻ + (1 − μ) θ after every step, without gradient      Song et al. 2023, eq. 8
-    AdaptiveEma  the same with μ(k) = exp(s_0 ln μ_0 / N(k))                    Song et al. 2023, appendix C
-    StopGradient θ⁻ = stopgrad(θ), the same as μ = 0                           iCT, ECT
-    Same         θ⁻ = θ, with the gradient through both sides                  (the ablation of Song et al. 2023, section 4)
+Ema          θ⁻ ← μ θ⁻ + (1 − μ) θ after every step, without gradient      Song et al. 2023, eq. 8
+AdaptiveEma  the same with μ(k) = exp(s_0 ln μ_0 / N(k))                    Song et al. 2023, appendix C
+StopGradient θ⁻ = stopgrad(θ), the same as μ = 0                           iCT, ECT
+Same         θ⁻ = θ, with the gradient through both sides                  (the ablation of Song et al. 2023,
+section 4)
 """
 
 import math
@@ -52,7 +53,9 @@ class AdaptiveEma(Target):
     def rate(self, progress: float, discretization: Discretization) -> float:
         s_0, n = discretization.count(0.0), discretization.count(progress)
         if s_0 is None or n is None:
-            raise ValueError(f"{type(discretization).__name__} has no grid, so no N(k): use Ema or StopGradient instead.")
+            raise ValueError(
+                f"{type(discretization).__name__} has no grid, so no N(k): use Ema or StopGradient instead."
+            )
         return math.exp(s_0 * math.log(self.mu_0) / (n if self.rule == "paper" else n - 1))
 
 

@@ -1,9 +1,12 @@
 """Weightings λ(t, s) of a training loss, with snr = 1/t² (the data's scale is 1).
 
-    Uniform 1 | InverseGap 1/(t − s) | SNR snr | SNRPlusOne snr + 1 | KarrasWeighting snr + 1/σ_d² | TruncatedSNR max(snr, 1)
+    Uniform 1 | InverseGap 1/(t − s) | SNR snr | SNRPlusOne snr + 1 | KarrasWeighting snr + 1/σ_d² | TruncatedSNR
+    max(snr, 1)
 
-KarrasWeighting is EDM's λ = (t² + σ_d²)/(t σ_d)² (Karras et al. 2022, table 1); InverseGap is iCT's (Song & Dhariwal 2023,
-section 3.1); the others come with Salimans & Ho 2022. All are taken at t, the larger time, as the published code does.
+KarrasWeighting is EDM's λ = (t² + σ_d²)/(t σ_d)² (Karras et al. 2022, table 1); InverseGap is iCT's (Song &
+Dhariwal 2023,
+section 3.1); the others come with Salimans & Ho 2022. All are taken at t, the larger time, as the published code
+does.
 """
 
 from abc import ABC, abstractmethod

@@ -1,4 +1,5 @@
-"""Finding a model: a bundled name, a saved model's folder, a training run's folder (finished or not), a checkpoint."""
+"""Finding a model: a bundled name, a saved model's folder, a training run's folder (finished or not), a
+checkpoint."""
 
 from pathlib import Path
 
@@ -23,22 +24,25 @@ def bundled() -> dict[str, Path]:
 def load(source: str | Path, *, device: str | torch.device = "auto") -> Model:
     """The model of a bundled name, a saved model's folder or a run's folder.
 
-    Of an unfinished run it is the averaged model of the last checkpoint. Raises FileNotFoundError, with the nearest bundled
+    Of an unfinished run it is the averaged model of the last checkpoint. Raises FileNotFoundError, with the nearest
+    bundled
     name, for what is not there, ValueError for a damaged file.
     """
     names, path = bundled(), Path(source)
     if str(source) in names and not path.exists():
         return build(*read_model(names[str(source)]), device)
-    if kept := sorted(path.glob("state.safetensors")) or sorted(path.glob("checkpoints/step-*/state.safetensors")):
-        if not (path / "model").is_dir():
-            return build(*read_checkpoint(kept[-1].parent), device)
+    kept = sorted(path.glob("state.safetensors")) or sorted(path.glob("checkpoints/step-*/state.safetensors"))
+    if kept and not (path / "model").is_dir():
+        return build(*read_checkpoint(kept[-1].parent), device)
     if (path / "model.json").is_file():
         return build(*read_model(path), device)
     if (path / "model" / "model.json").is_file():
         return build(*read_model(path / "model"), device)
     if (path / "recipe.json").is_file():
         raise FileNotFoundError(f"The run in {path} has no checkpoint yet: let it train a little longer.")
-    raise FileNotFoundError(f"There is no model '{source}': it is no model's or run's folder{nearest(str(source), names)}")
+    raise FileNotFoundError(
+        f"There is no model '{source}': it is no model's or run's folder{nearest(str(source), names)}"
+    )
 
 
 def read_checkpoint(folder: Path) -> tuple[Design, dict[str, Tensor]]:

@@ -1,6 +1,6 @@
 """Denoising: how a diffusion model, the teacher, is trained.
 
-    L = λ(t) ‖D(x_0 + t z, t) − x_0‖² / D,   ln t ~ N(P_mean, P_std²)         Karras et al. 2022, eq. 2 and table 1
+L = λ(t) ‖D(x_0 + t z, t) − x_0‖² / D,   ln t ~ N(P_mean, P_std²)         Karras et al. 2022, eq. 2 and table 1
 """
 
 from dataclasses import dataclass, field

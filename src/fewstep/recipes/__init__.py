@@ -1,4 +1,5 @@
-"""Recipes by name: `recipe("mnist-cd")`. Each name is DATA-OBJECTIVE; the files say what was measured and what it cost."""
+"""Recipes by name: `recipe("mnist-cd")`. Each name is DATA-OBJECTIVE; the files say what was measured and what it
+cost."""
 
 from collections.abc import Callable
 

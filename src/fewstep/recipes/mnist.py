@@ -8,7 +8,7 @@ from dataclasses import replace
 from fewstep.distances import PseudoHuber
 from fewstep.images import Data
 from fewstep.networks import CompactShape
-from fewstep.objectives import Diffusion, ProgressiveDistillation
+from fewstep.objectives import Diffusion
 from fewstep.recipes import parts
 from fewstep.training.optimizers import AdamW, RAdam
 from fewstep.training.recipe import Recipe

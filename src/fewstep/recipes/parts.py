@@ -27,7 +27,9 @@ def ct(distance: Distance, *, s_0: int = 2, s_1: int = 150, mu_0: float = 0.9) -
     return ConsistencyTraining(Growing(s_0, s_1), distance, Uniform(), AdaptiveEma(mu_0))
 
 
-def ict(*, s_0: int = 10, s_1: int = 1280, p_mean: float = -1.1, p_std: float = 2.0, c: float | None = None) -> ConsistencyTraining:
+def ict(
+    *, s_0: int = 10, s_1: int = 1280, p_mean: float = -1.1, p_std: float = 2.0, c: float | None = None
+) -> ConsistencyTraining:
     """Improved consistency training."""
     return ConsistencyTraining(Doubling(s_0, s_1, p_mean, p_std), PseudoHuber(c), InverseGap(), StopGradient())
 
