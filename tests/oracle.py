@@ -135,11 +135,3 @@ def squares(n: int = 5) -> tuple[Tensor, Tensor, Tensor]:
     points, weights = torch.from_numpy(points), torch.from_numpy(weights / weights.sum())
     a, b = torch.meshgrid(points, points, indexing="ij")
     return a.flatten(), b.flatten(), torch.outer(weights, weights).flatten()
-
-
-def sliced_wasserstein(x: Tensor, y: Tensor, directions: int = 64) -> float:
-    """Mean over directions of the 1-D Wasserstein-1 distance of two equally large sets (n, …)."""
-    x, y = x.flatten(1).double(), y.flatten(1).double()
-    v = torch.randn(x.shape[1], directions, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    v = v / v.norm(dim=0)
-    return ((x @ v).sort(0).values - (y @ v).sort(0).values).abs().mean().item()

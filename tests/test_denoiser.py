@@ -102,6 +102,4 @@ def test_epsilon_denoiser_removes_the_noise_it_is_told():
             return z
 
     x_0 = torch.rand(2, 1, 2, 2)
-    torch.testing.assert_close(
-        Denoiser(Says(), Karras(), Epsilon())(x_0 + 7 * z, 7.0), x_0, atol=1e-5, rtol=0
-    )
+    torch.testing.assert_close(Denoiser(Says(), Karras(), Epsilon())(x_0 + 7 * z, 7.0), x_0, atol=1e-5, rtol=0)

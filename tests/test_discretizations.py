@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from steady import steady
 
 from fewstep.discretizations import (
     Doubling,
@@ -80,9 +81,7 @@ def test_doubling_counts():
 def test_doubling_masses_are_the_lognormals():
     grid = KARRAS.grid(11).tolist()
     edge = [math.erf((math.log(t) + 1.1) / (math.sqrt(2) * 2.0)) for t in grid]
-    wanted = torch.tensor(
-        [(edge[i] - edge[i + 1]) / (edge[0] - edge[-1]) for i in range(10)], dtype=torch.float64
-    )
+    wanted = torch.tensor([(edge[i] - edge[i + 1]) / (edge[0] - edge[-1]) for i in range(10)], dtype=torch.float64)
     torch.testing.assert_close(Doubling().mass(KARRAS.grid(11)), wanted)
     t, s = Doubling().pairs(evenly(100_000), KARRAS, 0.0)
     share = torch.tensor([(t == a).double().mean().item() for a in grid[:-1]], dtype=torch.float64)
@@ -134,7 +133,7 @@ every = st.one_of(
 )
 
 
-@settings(max_examples=60)
+@steady
 @given(
     discretization=every,
     progress=st.floats(0, 1),
@@ -158,12 +157,14 @@ def test_every_pair_is_ordered_and_a_pure_function(discretization, progress, u, 
     assert alone[1][0] == s[0]
 
 
+@steady
 @given(discretization=every, progress=st.tuples(st.floats(0, 1), st.floats(0, 1)))
 def test_grids_only_grow_finer(discretization, progress):
     if isinstance(discretization, OnGrid | Doubling):
         assert discretization.count(min(progress)) <= discretization.count(max(progress))
 
 
+@steady
 @given(u=st.floats(0, 1))
 def test_position_inverts_the_grid(u):
     t = KARRAS.at(torch.tensor(u, dtype=torch.float64))

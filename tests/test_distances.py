@@ -15,9 +15,7 @@ def pictures(n=3, size=8):
 
 def test_means_are_over_everything_but_the_batch():
     x, y = pictures()
-    torch.testing.assert_close(
-        L1()(x, y), torch.stack([(a - b).abs().sum() / 192 for a, b in zip(x, y, strict=True)])
-    )
+    torch.testing.assert_close(L1()(x, y), torch.stack([(a - b).abs().sum() / 192 for a, b in zip(x, y, strict=True)]))
     torch.testing.assert_close(
         Squared()(x, y), torch.stack([(a - b).norm() ** 2 / 192 for a, b in zip(x, y, strict=True)])
     )

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from oracle import Gaussian
+from steady import steady
 
 from fewstep.editing import (
     LUMINANCE,
@@ -39,7 +40,7 @@ measurements = st.one_of(
 )
 
 
-@settings(max_examples=60)
+@steady
 @given(measurement=measurements, seed=seeds, a=st.floats(-3, 3))
 def test_a_measurement_is_an_orthogonal_projection(measurement, seed, a):
     x, y = pictures(seed), pictures(seed + 1)
@@ -49,7 +50,7 @@ def test_a_measurement_is_an_orthogonal_projection(measurement, seed, a):
     torch.testing.assert_close(p(x + a * y), p(x) + a * p(y))  # linear
 
 
-@settings(max_examples=60)
+@steady
 @given(measurement=measurements, seed=seeds)
 def test_projecting_takes_what_is_known_from_one_and_the_rest_from_the_other(measurement, seed):
     x, y = pictures(seed), pictures(seed + 1)
@@ -60,7 +61,7 @@ def test_projecting_takes_what_is_known_from_one_and_the_rest_from_the_other(mea
     torch.testing.assert_close(measurement.project(y, y), y)
 
 
-@settings(max_examples=30)
+@steady
 @given(seed=seeds, dtype=st.sampled_from([torch.float64, torch.float32, torch.bfloat16, torch.float16]))
 def test_inpainting_is_exact_to_the_bit(seed, dtype):
     x, y, mask = pictures(seed, dtype=dtype), pictures(seed + 1, dtype=dtype), a_mask(seed)
@@ -118,9 +119,7 @@ def test_an_edit_keeps_what_is_known(measurement):
     reference = 2 * pictures(5, dtype=torch.float32)
     for times in ([80.0], TIMES):
         out = edit(Gaussian(0.0, 0.5).jump, KARRAS, measurement, reference, times)
-        torch.testing.assert_close(
-            measurement.measure(out), measurement.measure(reference), atol=1e-5, rtol=0
-        )
+        torch.testing.assert_close(measurement.measure(out), measurement.measure(reference), atol=1e-5, rtol=0)
     if isinstance(measurement, Inpaint):
         kept = (measurement.mask == 0).expand(out.shape)
         assert torch.equal(out.to(reference.dtype)[kept], reference[kept])
@@ -196,7 +195,7 @@ def test_redraw_is_noise_then_sampling():
     assert (gentle - painting.clamp(-1, 1)).abs().max() < 0.05  # a small time keeps the painting
 
 
-@settings(max_examples=40)
+@steady
 @given(seed=seeds, fraction=st.floats(0, 1))
 def test_slerp_stays_on_the_sphere(seed, fraction):
     z_a, z_b = pictures(seed), pictures(seed + 1)

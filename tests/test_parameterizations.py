@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from steady import steady
 from torch import nn
 
 from fewstep.denoiser import Denoiser
@@ -26,6 +27,7 @@ class Wild(nn.Module):
         return 50 * x + 100
 
 
+@steady
 @given(schedule=schedules, boundary=boundaries, dtype=st.sampled_from(DTYPES), data=st.data())
 def test_a_consistency_function_is_the_identity_at_t_min(schedule, boundary, dtype, data):
     values = data.draw(st.lists(st.floats(-3, 3, width=16), min_size=4, max_size=4))
@@ -37,6 +39,7 @@ def test_a_consistency_function_is_the_identity_at_t_min(schedule, boundary, dty
     assert f(x, t).dtype == dtype
 
 
+@steady
 @given(sigma_data=st.floats(0.05, 2.0), t_min=st.floats(1e-3, 0.1))
 def test_boundary_tends_to_edm_far_from_t_min(sigma_data, t_min):
     schedule, t = Karras(t_min, 80.0), torch.tensor([80.0], dtype=torch.float64)
@@ -48,6 +51,7 @@ def test_boundary_tends_to_edm_far_from_t_min(sigma_data, t_min):
     assert ours.noise.item() == edm.noise.item()
 
 
+@steady
 @given(sigma_data=st.floats(0.05, 2.0), t=st.floats(0.002, 80.0))
 def test_edm_gives_the_network_unit_variance_in_and_out(sigma_data, t):
     """Var[c_in x_t] = 1 and Var[(x_0 − c_skip x_t)/c_out] = 1 (Karras et al. 2022, appendix B.6)."""

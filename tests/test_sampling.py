@@ -248,17 +248,13 @@ def test_teacher_samplers_reach_the_mixture(how):
 def test_solving_the_mixture_agrees_with_its_closed_form():
     data, x = Mixture(), torch.linspace(-150, 150, 50).double().reshape(50, 1, 1, 1)
     times = KARRAS.grid(200).tolist()
-    torch.testing.assert_close(
-        solve(data.denoise, KARRAS, x, times, clip=False), data.jump(x, T), atol=2e-3, rtol=0
-    )
+    torch.testing.assert_close(solve(data.denoise, KARRAS, x, times, clip=False), data.jump(x, T), atol=2e-3, rtol=0)
 
 
 def test_solve_clips_estimates_unless_told_not_to():
     wild, x = lambda a, t: torch.full_like(a, 5.0), torch.randn(2, 1, 2, 2)
     for solver in (Heun(), Euler(), Midpoint()):
-        torch.testing.assert_close(
-            solve(wild, KARRAS, x, [80.0, 1.0, 0.0], solver=solver), torch.ones_like(x)
-        )
+        torch.testing.assert_close(solve(wild, KARRAS, x, [80.0, 1.0, 0.0], solver=solver), torch.ones_like(x))
         free = solve(wild, KARRAS, x, [80.0, 1.0, 0.0], solver=solver, clip=False)
         torch.testing.assert_close(free, torch.full_like(x, 5.0))
     assert ancestral(wild, KARRAS, x, [80.0, 0.0]).max() == 1

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from steady import steady
 
 from fewstep.schedules import Discrete, Karras
 
@@ -32,6 +33,7 @@ def test_karras_grid_has_the_published_middle_times(index, n, sigma):
     assert Karras().grid(n)[index].item() == pytest.approx(sigma, abs=2e-3)
 
 
+@steady
 @given(t_min=st.floats(1e-4, 0.5), factor=st.floats(1.5, 1e5), rho=st.floats(0.5, 20), n=st.integers(2, 60))
 def test_any_karras_grid_decreases_between_its_ends(t_min, factor, rho, n):
     schedule = Karras(t_min, t_min * factor, rho)
