@@ -7,7 +7,7 @@ Only the classes of an explicit list are ever built, so a file can name no other
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 Plain = None | bool | int | float | str | list | dict
@@ -19,6 +19,8 @@ def encode(value: Any) -> Plain:
         parts = {field.name: encode(getattr(value, field.name)) for field in fields(value)}
         return {"type": type(value).__name__, **parts}
     if isinstance(value, Mapping):
+        if "type" in value:
+            raise ValueError("A mapping with the key 'type' cannot be written: that key names a class.")
         return {str(name): encode(part) for name, part in value.items()}
     if isinstance(value, tuple | list):
         return [encode(part) for part in value]
@@ -43,10 +45,10 @@ def _decode(plain: Plain, known: Mapping[str, type]) -> Any:
     parts = {name: _decode(part, known) for name, part in plain.items() if name != "type"}
     if "type" not in plain:
         return parts
-    cls = known.get(plain["type"])
-    if cls is None:
-        raise ValueError(f"Unknown part '{plain['type']}'{nearest(plain['type'], known)}.")
-    return build(cls, parts)
+    name = str(plain["type"])
+    if name not in known:
+        raise ValueError(f"Unknown part '{name}'{nearest(name, known)}.")
+    return build(known[name], parts)
 
 
 def build(cls: type, parts: Mapping[str, Any]) -> Any:
@@ -55,6 +57,9 @@ def build(cls: type, parts: Mapping[str, Any]) -> Any:
     for name in parts:
         if name not in names:
             raise ValueError(f"{cls.__name__} has no field '{name}'{nearest(name, names)}.")
+    for field in fields(cls):
+        if field.name not in parts and field.default is MISSING and field.default_factory is MISSING:
+            raise ValueError(f"{cls.__name__} needs the field '{field.name}', and it is not there.")
     return cls(**parts)
 
 
@@ -71,7 +76,9 @@ def differences(ours: Plain, theirs: Plain, path: str = "") -> list[str]:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for a close match among names, else the names themselves."""
+    """`; did you mean 'x'?` for a close match among names, else the names themselves (nothing where there are none)."""
     names = list(names)
     close = difflib.get_close_matches(str(name), names, n=1)
-    return f"; did you mean '{close[0]}'?" if close else f"; there are: {', '.join(names)}"
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; there are: {', '.join(names)}" if names else ""

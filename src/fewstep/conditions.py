@@ -63,7 +63,10 @@ class Labels(Condition):
         if asked is None:
             drawn = [int(rng(seed, LABEL, i).integers(self.num_classes)) for i in indices]
             return torch.tensor(drawn, dtype=torch.int64)
-        labels = torch.as_tensor(asked)
+        try:
+            labels = torch.as_tensor(asked)
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(f"Labels are whole numbers, not {asked!r}.") from None
         if labels.is_floating_point() or labels.dtype == torch.bool:
             raise ValueError(f"Labels are whole numbers, not {labels.dtype}.")
         labels = labels.to("cpu", torch.int64)
@@ -71,5 +74,8 @@ class Labels(Condition):
         if labels.shape != (len(indices),):
             raise ValueError(f"{len(indices)} images need one label or {len(indices)}, not {tuple(labels.shape)}.")
         if len(labels) and not -1 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
-            raise ValueError(f"Labels of this model are 0 to {self.num_classes - 1} (or -1 for none), not {asked}.")
+            raise ValueError(
+                f"Labels of this model are 0 to {self.num_classes - 1} (or -1 for none), "
+                f"not {int(labels[(labels < -1) | (labels >= self.num_classes)][0])}."
+            )
         return labels

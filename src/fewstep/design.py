@@ -59,6 +59,12 @@ def from_json(plain: Mapping[str, Any], where: str) -> Design:
     """The design in a `model.json`; ValueError for anything else, or one that a later version wrote."""
     if not isinstance(plain, Mapping) or plain.get("format") != "fewstep model":
         raise ValueError(f"{where} is not the description of a fewstep model.")
-    if plain["version"] != 1:
-        raise ValueError(f"{where} was written by a later fewstep (format {plain['version']}): update fewstep.")
-    return decode(plain["design"], PARTS)
+    if plain.get("version") != 1:
+        raise ValueError(f"{where} was written by a later fewstep (format {plain.get('version')}): update fewstep.")
+    try:
+        design = decode(plain.get("design"), PARTS)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{where} cannot be read: {error}") from None
+    if not isinstance(design, Design):
+        raise ValueError(f"{where} is not the description of a fewstep model.")
+    return design

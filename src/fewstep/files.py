@@ -1,5 +1,6 @@
 """Files that are either complete or not there: written aside, synced, then renamed."""
 
+import errno
 import json
 import os
 import shutil
@@ -7,10 +8,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ASIDE = ".partial-"
 """How unfinished files and folders begin; what a killed process leaves can be removed by that name."""
+
+OLD = ".replaced-"
+"""How a folder is called for the moment in which a new one takes its place."""
+
+_held: dict[Path, IO] = {}
 
 
 @contextmanager
@@ -33,33 +39,61 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: str | Path) -> Iterator[Path]:
-    """The same for a folder. An old folder at `path` is moved away only when the new one is complete."""
+    """The same for a folder. An old folder at `path` is moved away only when the new one is complete.
+
+    A process killed between the two renames leaves the old folder under another name: `remove_leftovers`, or the next
+    `whole_folder` of that path, puts it back.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    old = path.with_name(OLD + path.name)
+    _settle(old)
     aside = Path(tempfile.mkdtemp(prefix=ASIDE, dir=path.parent))
     aside.chmod(0o777 & ~_umask())
-    old = aside.with_name(aside.name + "-old")
     try:
         yield aside
-        for part in [*(p for p in aside.rglob("*") if p.is_file()), aside]:
+        for part in [*aside.rglob("*"), aside]:
             _sync(part)
         if path.exists():
             os.replace(path, old)
         os.replace(aside, path)
         _sync(path.parent)
-    except BaseException:
-        if old.exists() and not path.exists():
-            os.replace(old, path)
-        raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        _settle(old)
 
 
 def remove_leftovers(folder: str | Path) -> None:
-    """Removes what killed processes left unfinished in a folder."""
+    """Removes what killed processes left unfinished in a folder, and puts back what they were about to replace."""
     for leftover in Path(folder).glob(f"{ASIDE}*"):
         shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+    for old in Path(folder).glob(f"{OLD}*"):
+        _settle(old)
+
+
+def hold(folder: str | Path) -> None:
+    """Keeps other processes from holding this folder until this process ends, however it ends.
+
+    Raises RuntimeError where another one holds it. File systems without locks hold nothing.
+    """
+    path = Path(folder).resolve() / ".lock"
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    if path in _held and path.exists():
+        return
+    file = open(path, "a")  # noqa: SIM115 (it stays open as long as the folder is held)
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            raise RuntimeError(
+                f"Another process is at work in {folder}: wait for its end, or choose another folder."
+            ) from None
+        return
+    _held[path] = file
 
 
 def write_json(path: str | Path, plain: Any) -> None:
@@ -76,7 +110,17 @@ def read_json(path: str | Path) -> Any:
         raise ValueError(f"{path} is damaged: it is not JSON ({error}).") from None
 
 
+def _settle(old: Path) -> None:
+    """A folder on its way out: back to its place where nothing came there, else removed."""
+    path = old.with_name(old.name.removeprefix(OLD))
+    if old.exists() and not path.exists():
+        os.replace(old, path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def _sync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():  # Windows opens no folders
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -99,8 +99,8 @@ class Model:
         """n pictures, the ones with indices first … first + n − 1.
 
         `sampler` is one of SAMPLERS: `consistency` (with `steps` or `times`) unless this is a diffusion model, which
-        takes `heun` with 18 steps. `progress` is called with the number of pictures of each finished batch.
-        Raises ValueError for what cannot be asked.
+        takes `heun` with 18 steps; after the given `times` a walk ends at 0. `progress` is called with the number of
+        pictures of each finished batch. Raises ValueError for what cannot be asked.
         """
         sampler = sampler or ("consistency" if self.consistent else "heun")
         if sampler not in SAMPLERS:
@@ -134,7 +134,7 @@ class Model:
         references
         keep what is known also where it lies outside [-1, 1].
         """
-        chosen = self.times(steps or (None if times is not None else EDIT_STEPS), times)
+        chosen = self.times(EDIT_STEPS if steps is None and times is None else steps, times)
         reference = measurement.prepare(pictures, self.shape)
         return self._edited(reference, labels, seed, first, batch, lambda part, rows, cond, noise: edit(
             self.denoiser, self.schedule, measurement.part(rows.start - first, rows.stop - first), part, chosen,
@@ -210,13 +210,23 @@ class Model:
         return last(trajectory(self.denoiser, self.schedule, start, times, noise=noise, clip=clip, **cond))
 
     def _walk(self, sampler: str, z, steps, times, noise: Noise, clip: bool, cond: dict[str, Any]) -> Tensor:
-        times = list(times) if times is not None else teacher_times(self.schedule, steps or TEACHER_STEPS)
+        times = self._walk_times(steps, times)
         x, options = begin(self.schedule, z, times), {"noise": noise, "clip": clip, **cond}
         if sampler == "ancestral":
             return ancestral(self.denoiser, self.schedule, x, times, **options)
         solver = {"heun": Heun(), "euler": Euler(), "dpm": Midpoint()}[sampler]
         x = solve(self.denoiser, self.schedule, x, times, solver=solver, **options)
         return x.clamp(-1, 1) if clip else x
+
+    def _walk_times(self, steps: int | None, times: Sequence[float] | None) -> list[float]:
+        """Given times, with a final 0 where it is missing; else the schedule's grid of `steps`."""
+        if times is None:
+            return teacher_times(self.schedule, TEACHER_STEPS if steps is None else steps)
+        calls = [float(t) for t in times if t != 0]
+        if steps is not None and steps != len(calls):
+            raise ValueError(f"steps={steps} and {len(calls)} times contradict each other: give one of the two.")
+        check_times(calls, self.schedule)
+        return [*calls, 0.0]
 
     def _edited(self, pictures: Tensor, labels: Asked, seed: int, first: int, batch: int, apply) -> Tensor:
         indices = range(first, first + len(pictures))
@@ -228,6 +238,8 @@ class Model:
         return self._in_batches(draw, indices, self._ask(labels, seed, indices), seed, batch, None)
 
     def _in_batches(self, draw, indices: range, labels: Tensor, seed: int, batch: int, progress) -> Tensor:
+        if batch < 1:
+            raise ValueError(f"batch is at least 1, not {batch}.")
         parts = []
         for start in range(0, len(indices), batch):
             rows = indices[start : start + batch]
@@ -254,7 +266,10 @@ class Model:
 def build(design: Design, weights: Mapping[str, Tensor], device: str | torch.device = "auto") -> Model:
     """The model of a design with these weights (the network's state dict). Raises ValueError if they do not fit."""
     network = design.architecture.build()
-    missing, extra = network.load_state_dict(dict(weights), strict=False)
+    try:
+        missing, extra = network.load_state_dict(dict(weights), strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"The weights do not fit the network: {str(error).splitlines()[-1].strip()}") from None
     if missing or extra:
         raise ValueError(f"The weights do not fit the network: missing {missing[:3]}, unexpected {extra[:3]}.")
     return Model(Denoiser(network, design.schedule, design.parameterization), design, device)
@@ -262,10 +277,16 @@ def build(design: Design, weights: Mapping[str, Tensor], device: str | torch.dev
 
 def pick_device(device: str | torch.device) -> torch.device:
     """`auto` takes the accelerator where there is one; a device that is not there is refused in one sentence."""
+    there = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if str(device) == "auto":
-        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return accelerator or torch.device("cpu")
-    chosen = torch.device(device)
+        return there or torch.device("cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"'{device}' is no kind of device: use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'.") from None
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("This PyTorch sees no CUDA device: use device='cpu', or install a CUDA build of PyTorch.")
+    found = torch.accelerator.device_count() if there and chosen.type == there.type else 0
+    if chosen.type not in ("cpu", "meta") and (chosen.index or 0) >= found:
+        raise ValueError(f"There is no device '{device}' here: use device='auto' or 'cpu'.")
     return chosen

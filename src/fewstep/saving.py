@@ -12,10 +12,12 @@ from fewstep.design import Design, from_json, to_json
 from fewstep.files import read_json, whole_folder, write_json
 
 
-def write_model(folder: str | Path, design: Design, weights: Mapping[str, Tensor], dtype=None) -> None:
+def write_model(
+    folder: str | Path, design: Design, weights: Mapping[str, Tensor], dtype: torch.dtype | None = None
+) -> None:
     """Writes a model; `dtype` (such as torch.float16) makes the file smaller. An old one is kept until the new is
     whole."""
-    kept = {name: w.detach().to("cpu", dtype).contiguous() for name, w in weights.items()}
+    kept = {name: _as(w.detach(), dtype).cpu().contiguous() for name, w in weights.items()}
     with whole_folder(folder) as aside:
         save_file(kept, str(aside / "weights.safetensors"))
         write_json(aside / "model.json", to_json(design))
@@ -40,9 +42,15 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     file."""
     try:
         weights = load_file(str(path))
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
         raise ValueError(f"{path} is damaged or no safetensors file: {error}.") from None
     return {name: w.float() if w.is_floating_point() and w.dtype != torch.float64 else w for name, w in weights.items()}
+
+
+def _as(w: Tensor, dtype: torch.dtype | None) -> Tensor:
+    return w.to(dtype) if w.is_floating_point() else w
 
 
 def card(design: Design) -> str:

@@ -1,8 +1,10 @@
 """Checkpoints: tensors as safetensors, all else as JSON; a folder `step-00000500` is complete or not there.
 
-No pickle is written or read. A write that fails (a full disk, a read-only folder, a kill) leaves all earlier ones as they were.
+No pickle is written or read. A write that fails (a full disk, a read-only folder, a kill) leaves all earlier ones as
+they were.
 """
 
+import errno
 import re
 import shutil
 from collections.abc import Mapping
@@ -46,13 +48,18 @@ def save(
     path = Path(folder, "checkpoints", f"step-{step:08d}")
     try:
         with whole_folder(path) as aside:
-            save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, str(aside / "state.safetensors"))
+            require_room(aside, sum(t.nbytes for t in tensors.values()))
+            kept = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+            save_file(kept, str(aside / "state.safetensors"))
             write_json(aside / "state.json", {"step": step, **about})
             write_json(aside / "model.json", model)  # so that it can be loaded as a model
     except (OSError, SafetensorError) as error:
-        kept = checkpoints(folder)
-        still = f"the one of step {kept[-1].step} is untouched" if kept else "there is no earlier one"
-        raise OSError(f"The checkpoint of step {step} could not be written to {path.parent} ({error}); {still}.") from error
+        earlier = checkpoints(folder)
+        still = f"the one of step {earlier[-1].step} is untouched" if earlier else "there is no earlier one"
+        raise OSError(
+            f"The checkpoint of step {step} could not be written to {path.parent} ({error}); {still}. "
+            "Make room or mend the folder, and give the same command again to go on."
+        ) from error
     for old in checkpoints(folder)[: -max(1, keep)]:
         shutil.rmtree(old.folder, ignore_errors=True)
     return path
@@ -62,9 +69,20 @@ def load(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the rest; ValueError, naming the file, for a damaged one."""
     path = checkpoint.folder / "state.safetensors"
     try:
-        return load_file(str(path)), read_json(checkpoint.folder / "state.json")
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is damaged ({error}): remove {checkpoint.folder} to go on from an earlier one.") from None
+        tensors = load_file(str(path))
+        path = checkpoint.folder / "state.json"
+        return tensors, read_json(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): remove {checkpoint.folder} to go on from an earlier one."
+        ) from None
+
+
+def require_room(folder: Path, size: int) -> None:
+    """OSError, with both numbers, where the disk of `folder` has less room than `size` bytes."""
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise OSError(errno.ENOSPC, f"it needs {size >> 20} MiB, and {free >> 20} MiB are free")
 
 
 def clean(folder: str | Path) -> None:

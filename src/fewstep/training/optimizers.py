@@ -1,6 +1,6 @@
 """Optimizers and their learning rate, a pure function of the step.
 
-    lr(k) = lr · min(1, (k + 1)/warmup) · decay(k / steps)
+lr(k) = lr · min(1, (k + 1)/warmup) · decay(k / steps)
 """
 
 import math

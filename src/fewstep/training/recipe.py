@@ -5,7 +5,7 @@
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from fewstep import design, discretizations, distances, lpips, objectives, solvers, targets, weightings
 from fewstep.codec import decode, encode
@@ -26,7 +26,7 @@ class Recipe:
     data: Data = field(default_factory=lambda: Data(path="digits"))
     """What to learn from."""
     architecture: Architecture = field(default_factory=CompactShape)
-    """The network; classes, channels and size are those of the data unless the recipe says otherwise."""
+    """The network; classes, channels and size are those of the data, all is that of the model to start from."""
     schedule: Schedule = field(default_factory=Karras)
     """The noise levels."""
     sigma_data: float = 0.5
@@ -75,8 +75,15 @@ class Recipe:
     """The recipe's name."""
 
     def __post_init__(self):
-        if self.steps < 1 or self.batch < 1 or (self.micro_batch is not None and self.micro_batch < 1):
-            raise ValueError("steps, batch and micro_batch are whole numbers from 1.")
+        counts = (self.steps, self.batch, self.checkpoint_every, self.preview_every, self.keep)
+        if min(counts) < 1 or (self.micro_batch is not None and self.micro_batch < 1):
+            raise ValueError(
+                "steps, batch, micro_batch, checkpoint_every, preview_every and keep are whole numbers from 1."
+            )
+        if self.seed < 0 or self.workers < 0:
+            raise ValueError("seed and workers are whole numbers from 0.")
+        if self.sigma_data <= 0 or (self.clip is not None and self.clip <= 0):
+            raise ValueError("sigma_data and clip are larger than 0; clip None is no clipping.")
         if not 0 <= self.label_drop < 1 or not all(0 <= rate < 1 for rate in self.ema) or not self.ema:
             raise ValueError("label_drop and every rate in ema lie in [0, 1), and ema has at least one rate.")
         if self.objective.needs_teacher and self.start == "random" and not self.teacher:
@@ -105,7 +112,11 @@ def _classes(module) -> tuple[type, ...]:
 PARTS = tuple(
     {
         *design.PARTS,
-        *(c for m in (discretizations, distances, lpips, objectives, solvers, targets, weightings) for c in _classes(m)),
+        *(
+            c
+            for m in (discretizations, distances, lpips, objectives, solvers, targets, weightings)
+            for c in _classes(m)
+        ),
         Data,
         RAdam,
         AdamW,
@@ -121,11 +132,14 @@ def to_json(recipe: Recipe) -> dict:
     return plain
 
 
-def from_json(plain) -> Recipe:
-    """The recipe in a `recipe.json`; ValueError for an unknown part or field."""
-    recipe = decode(plain, PARTS)
+def from_json(plain: Any, where: str = "This file") -> Recipe:
+    """The recipe in a `recipe.json`; ValueError, naming the file `where`, for an unknown part or field."""
+    try:
+        recipe = decode(plain, PARTS)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{where} cannot be read: {error}") from None
     if not isinstance(recipe, Recipe):
-        raise ValueError("This file holds no recipe.")
+        raise ValueError(f"{where} holds no recipe.")
     return recipe
 
 

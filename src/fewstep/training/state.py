@@ -15,11 +15,19 @@ class State:
     `teacher` is kept only where training changes it (progressive distillation).
     """
 
-    def __init__(self, network: nn.Module, optimizer: Optimizer, ema: Sequence[float], *, target: bool, teacher: nn.Module | None):
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: Optimizer,
+        ema: Sequence[float],
+        *,
+        target: bool = False,
+        teacher: nn.Module | None = None,
+    ):
         self.network = network
         self.recipe = optimizer
         self.optimizer = optimizer.build(network.parameters())
-        self.ema = {rate: _values(network) for rate in ema}
+        self.ema = {float(rate): _values(network) for rate in ema}
         self.target = copy.deepcopy(network).requires_grad_(False) if target else None
         self.teacher = teacher
         self.step = 0
@@ -50,7 +58,7 @@ class State:
     def averaged(self, rate: float | None = None) -> dict[str, Tensor]:
         """The network's state dict with the averaged values of the given rate, the first one by default."""
         values = self.ema[next(iter(self.ema)) if rate is None else rate]
-        return {name: values.get(name, value).detach() for name, value in self.network.state_dict().items()}
+        return {**self.network.state_dict(), **values}
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it as named tensors."""
@@ -78,6 +86,8 @@ class State:
         per_parameter = {i: _under(f"optimizer/{i}", named) for i in range(count)}
         kept["state"] = {i: parts for i, parts in per_parameter.items() if parts}
         self.optimizer.load_state_dict(kept)
+        for p, parts in self.optimizer.state.items():  # files know no memory layout, and layouts can differ in rounding
+            parts |= {name: torch.empty_like(p).copy_(v) if v.shape == p.shape else v for name, v in parts.items()}
 
 
 def _values(network: nn.Module) -> dict[str, Tensor]:
@@ -87,7 +97,7 @@ def _values(network: nn.Module) -> dict[str, Tensor]:
 @torch.no_grad()
 def _lerp(old: Sequence[Tensor], new: Iterable[Tensor], rate: float) -> None:
     """old ← rate · old + (1 − rate) · new."""
-    torch._foreach_lerp_(list(old), list(new), 1 - rate)
+    torch._foreach_lerp_(list(old), list(new), 1 - rate)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _prefixed(prefix: str, parts) -> dict[str, Tensor]:

@@ -17,13 +17,17 @@ from torch import Tensor
 from fewstep.files import whole_file
 from fewstep.images import grid, save_picture
 from fewstep.images.opening import signed
+from fewstep.objectives import ProgressiveDistillation
+from fewstep.sampling import spaced_times
 from fewstep.training.fit import Run, Step
 
 PREVIEWS = 8
 """Generated pictures in a row of a preview."""
 
 
-def watch(run: Run, *, console: Console | None = None, quiet: bool = False, tensorboard: bool = False) -> Iterator[Step]:
+def watch(
+    run: Run, *, console: Console | None = None, quiet: bool = False, tensorboard: bool = False
+) -> Iterator[Step]:
     """Trains: yields the run's steps, and shows and keeps what they did (in the main process)."""
     console = console or Console(quiet=quiet or not run.main)
     metrics = run.folder / "metrics.jsonl"
@@ -48,6 +52,8 @@ def watch(run: Run, *, console: Console | None = None, quiet: bool = False, tens
                     if board is not None:
                         board.add_image("preview", _pixels(path), step.k, dataformats="HWC")
             yield step
+    if run.state.step < run.recipe.steps:
+        console.print(f"Stopped after step {run.state.step}: the same command goes on from its last checkpoint.")
 
 
 class Smooth:
@@ -67,13 +73,13 @@ class Smooth:
 
 
 def as_metrics(run: Run, step: Step) -> dict:
-    """One line of metrics.jsonl."""
+    """One line of metrics.jsonl; what is not finite becomes null, which JSON can say."""
     objective, progress = run.recipe.objective, run.recipe.progress(step.k - 1)
     line = {
         "step": step.k,
-        "loss": step.loss,
-        "levels": step.levels,
-        "gradient": step.gradient,
+        "loss": _number(step.loss),
+        "levels": {name: _number(value) for name, value in step.levels.items()},
+        "gradient": _number(step.gradient),
         "lr": step.lr,
         "images_per_second": round(step.images_per_second, 2),
         "seconds": round(step.seconds, 4),
@@ -90,8 +96,12 @@ def as_metrics(run: Run, step: Step) -> dict:
 
 
 def write_line(path: Path, line: dict) -> None:
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    """Appends one line; OSError, naming the file, where it cannot."""
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise OSError(f"{path} could not be written to ({error}); the checkpoints are as they were.") from error
 
 
 def read_metrics(path: str | Path) -> list[dict]:
@@ -117,18 +127,26 @@ def forget_after(path: Path, step: int) -> None:
 def preview(run: Run) -> Path:
     """Writes `previews/step-….png`: data (the first and the last picture of the set in it), then one and two steps.
 
-    The noise and the labels are the same each time. A diffusion model's preview takes Heun with 10 steps.
+    The noise and the labels are the same each time. A diffusion model's preview takes Heun with 10 steps, that of a
+    progressively distilled one the steps that it has reached.
     """
     model, n, k = run.model(), PREVIEWS, run.state.step
     rows = [_examples(run, n)]
     labels = None if not model.num_classes else torch.arange(n) % model.num_classes
     if model.consistent:
         rows += [model.sample(n, steps=steps, seed=run.recipe.seed, labels=labels) for steps in (1, 2)]
+    elif isinstance(objective := run.recipe.objective, ProgressiveDistillation):
+        times = spaced_times(model.schedule, objective.first_steps >> run.state.stage)
+        rows += [model.sample(n, sampler="euler", times=times, seed=run.recipe.seed, labels=labels)]
     else:
         rows += [model.sample(n, steps=10, seed=run.recipe.seed, labels=labels)]
     path = run.folder / "previews" / f"step-{k:08d}.png"
     save_picture(grid(torch.cat(rows), columns=n), path)
     return path
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _examples(run: Run, n: int) -> Tensor:
@@ -161,11 +179,9 @@ def _tensorboard(run: Run):
 
 def _log(board, line: dict) -> None:
     for name, value in line.items():
-        if isinstance(value, dict):
-            for part, number in value.items():
-                board.add_scalar(f"{name}/{part}", number, line["step"])
-        elif name != "step":
-            board.add_scalar(name, value, line["step"])
+        for part, number in value.items() if isinstance(value, dict) else [("", value)]:
+            if name != "step" and number is not None:
+                board.add_scalar(f"{name}/{part}".rstrip("/"), number, line["step"])
 
 
 def _pixels(path: Path):
