@@ -85,6 +85,7 @@ CANDIDATES = {
     "compact, bf16": Candidate(shaped, bf16=True),
     "compact": Candidate(shaped),
     "two group norms, bf16": Candidate(lambda: group_normed(shaped()), bf16=True),
+    "a skip a level, bf16": Candidate(lambda: shaped(skips="level"), bf16=True),
     "no attention, bf16": Candidate(lambda: shaped(attention=False), bf16=True),
     "one block, wider, bf16": Candidate(lambda: shaped(widths=(48, 96), blocks=1), bf16=True),
     "ConvNeXt blocks, wider, bf16": Candidate(convnext, bf16=True),

@@ -28,6 +28,7 @@ def randomized(shape: CompactShape) -> nn.Module:
         CompactShape(image_size=32, image_channels=3),
         CompactShape(image_size=64, image_channels=3, widths=(16, 24, 32), blocks=1),
         CompactShape(image_size=8, patch=1, widths=(8, 12)),
+        CompactShape(image_size=64, widths=(8, 16, 24), blocks=1, skips="level"),
         CompactShape(image_size=8),
         CompactShape(image_size=9, patch=3, widths=(8,), attention=False),
     ],
@@ -61,6 +62,13 @@ def test_shapes_that_no_network_can_have_are_refused(change, message):
         replace(SMALL, **change).build()
 
 
+def test_unknown_skips_are_refused():
+    shape = replace(SMALL)
+    object.__setattr__(shape, "skips", "levels")  # as a file could: the type checks of these tests do not see it
+    with pytest.raises(ValueError, match='skips must be "block" or "level", not "levels"'):
+        shape.build()
+
+
 def test_labels_without_classes_are_refused():
     with pytest.raises(ValueError, match="has no classes"):
         replace(SMALL, num_classes=0).build()(torch.randn(1, 1, 8, 8), torch.zeros(1), torch.tensor([0]))
@@ -81,6 +89,21 @@ def test_samples_do_not_see_each_other():
         together = network(x, c, labels)
         alone = torch.cat([network(x[i : i + 1], c[i : i + 1], labels[i : i + 1]) for i in range(4)])
     torch.testing.assert_close(together, alone)
+
+
+@pytest.mark.parametrize("skips", ["block", "level"])
+def test_every_parameter_and_every_skip_is_used(skips):
+    shape = replace(SMALL, skips=skips)
+    network, labels = randomized(shape), torch.tensor([0, 1])
+    x = torch.randn(2, 1, 8, 8)
+    network(x, torch.zeros(2), labels).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+    with torch.no_grad():
+        before = network(x, torch.zeros(2), labels)
+        network.middle.forward = lambda h, e: torch.zeros_like(h)  # only the skips are left
+        cut = network(x, torch.zeros(2), labels)
+    assert (cut - before).abs().max() > 1e-3
+    assert (cut[0] - cut[1]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("attention", [True, False])

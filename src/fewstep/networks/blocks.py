@@ -57,9 +57,7 @@ class Waves(nn.Module):
     def forward(self, c_noise: Tensor) -> Tensor:
         """(n,) to (n, features), in float32 whatever the network's dtype: bfloat16 would round the time."""
         ends = math.log(self.lowest), math.log(self.highest)
-        frequencies = torch.linspace(
-            *ends, self.features // 2, device=c_noise.device, dtype=torch.float32
-        ).exp()
+        frequencies = torch.linspace(*ends, self.features // 2, device=c_noise.device, dtype=torch.float32).exp()
         angles = c_noise.float()[:, None] * frequencies
         return torch.cat([angles.cos(), angles.sin()], dim=1)
 

@@ -8,7 +8,9 @@
 `unshuffle_p` folds p × p pixels into channels, so that the largest grid is p² times smaller than the image.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -32,11 +34,13 @@ class CompactShape(Architecture):
     widths: tuple[int, ...] = (32, 64)
     """Channels of each level; every level halves the grid of the one before it."""
     blocks: int = 2
-    """Residual blocks a level on the way down; one more on the way up."""
+    """Residual blocks a level on the way down; one more on the way up, unless `skips` is "level"."""
     patch: int = 2
     """Pixels along one side that are folded into channels at the entrance."""
     attention: bool = True
     """Whether the middle, at the smallest grid, begins with attention over all of it."""
+    skips: Literal["block", "level"] = "block"
+    """A skip for every residual block, beside its input; or one a level, added: two thirds of the cost and weights."""
     embedding: int = 128
     """Width of the embedding of noise level and class."""
     dropout: float = 0.0
@@ -54,39 +58,19 @@ class Compact(nn.Module):
         super().__init__()
         check(shape)
         self.shape = shape
-        widths, width, embedding = shape.widths, shape.widths[0], shape.embedding
+        widths, embedding = shape.widths, shape.embedding
         pixels = shape.image_channels * shape.patch**2
-
-        def residual(channels_in: int, channels_out: int) -> Residual:
-            return Residual(channels_in, channels_out, embedding, shape.dropout)
-
         self.waves = Waves(64, lowest=0.8, highest=25.0)
         self.time = nn.Sequential(nn.Linear(64, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         self.classes = nn.Embedding(shape.num_classes, embedding) if shape.num_classes else None
 
-        self.stem = nn.Conv2d(pixels, width, 3, padding=1)
-        self.down = nn.ModuleList()
-        skips = [width]
-        for level, wider in enumerate(widths):
-            if level:
-                self.down.append(nn.Conv2d(width, wider, 2, stride=2))
-                skips.append(wider)
-            for _ in range(shape.blocks):
-                self.down.append(residual(wider if level else width, wider))
-                skips.append(wider)
-            width = wider
-        self.attention = Attention(width) if shape.attention else nn.Identity()
-        self.middle = residual(width, width)
-        self.up = nn.ModuleList()
-        for level in reversed(range(len(widths))):
-            for _ in range(shape.blocks + 1):
-                self.up.append(residual(width + skips.pop(), widths[level]))
-                width = widths[level]
-            if level:
-                self.up.append(nn.Conv2d(width, widths[level - 1], 1))
-                width = widths[level - 1]
-        self.norm = PixelNorm(width)
-        self.head = zeroed(nn.Conv2d(width, pixels, 3, padding=1))
+        self.stem = nn.Conv2d(pixels, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(_down(shape))
+        self.attention = Attention(widths[-1]) if shape.attention else nn.Identity()
+        self.middle = _residual(shape, widths[-1], widths[-1])
+        self.up = nn.ModuleList(_up(shape))
+        self.norm = PixelNorm(widths[0])
+        self.head = zeroed(nn.Conv2d(widths[0], pixels, 3, padding=1))
 
     def embed(self, c_noise: Tensor, labels: Tensor | None) -> Tensor:
         """The embedding (n, E) of noise levels (n,) and classes (n,)."""
@@ -106,26 +90,59 @@ class Compact(nn.Module):
         e = self.embed(c_noise, labels)
         folded = F.pixel_unshuffle(x, self.shape.patch)
         h = self.stem(folded.contiguous(memory_format=torch.channels_last))
-        skips = [h]
+        each = self.shape.skips == "block"
+        skips = [h] if each else []
         for layer in self.down:
-            h = layer(h, e) if isinstance(layer, Residual) else layer(h)
-            skips.append(h)
+            halves = not isinstance(layer, Residual)
+            before, h = h, layer(h) if halves else layer(h, e)
+            if each or halves:
+                skips.append(h if each else before)
         h = self.middle(self.attention(h), e)
         for layer in self.up:
             if isinstance(layer, Residual):
-                h = layer(torch.cat([h, skips.pop()], dim=1), e)
+                h = layer(torch.cat([h, skips.pop()], dim=1) if each else h, e)
             else:  # a 1 × 1 kernel commutes with doubling, and is four times cheaper before it
                 h = F.interpolate(layer(h), scale_factor=2.0, mode="nearest")
+                h = h if each else h + skips.pop()
         return F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.shape.patch)
+
+
+def _residual(shape: CompactShape, channels_in: int, channels_out: int) -> Residual:
+    return Residual(channels_in, channels_out, shape.embedding, shape.dropout)
+
+
+def _down(shape: CompactShape) -> Iterator[nn.Module]:
+    """The layers on the way down, each of which may leave a skip."""
+    width = shape.widths[0]
+    for level, wider in enumerate(shape.widths):
+        if level:
+            yield nn.Conv2d(width, wider, 2, stride=2)
+        for _ in range(shape.blocks):
+            yield _residual(shape, wider, wider)
+        width = wider
+
+
+def _up(shape: CompactShape) -> Iterator[nn.Module]:
+    """The layers on the way up; with a skip for every block there is one block a level more, for that of the stem."""
+    each, widths = shape.skips == "block", shape.widths
+    skips = [widths[0]]
+    for level, width in enumerate(widths):
+        skips += [width] * (shape.blocks + (level > 0))
+    for level in reversed(range(len(widths))):
+        for _ in range(shape.blocks + each):
+            beside = skips.pop() if each else 0
+            yield _residual(shape, widths[level] + beside, widths[level])
+        if level:
+            yield nn.Conv2d(widths[level], widths[level - 1], 1)
 
 
 def check(shape: CompactShape) -> None:
     """Raise ValueError, with the way to mend it, for a shape that no network can have."""
     counts = (shape.blocks, shape.patch, shape.image_channels, shape.embedding)
     if not shape.widths or min(*shape.widths, *counts) < 1:
-        raise ValueError(
-            "CompactShape needs widths, blocks, patch, image_channels and embedding of at least 1."
-        )
+        raise ValueError("CompactShape needs widths, blocks, patch, image_channels and embedding of at least 1.")
+    if shape.skips not in ("block", "level"):
+        raise ValueError(f'skips must be "block" or "level", not "{shape.skips}".')
     divisor = shape.patch * 2 ** (len(shape.widths) - 1)
     if shape.image_size < 1 or shape.image_size % divisor:
         raise ValueError(

@@ -201,9 +201,7 @@ def check(shape: UNetShape) -> None:
     sizes = [shape.image_size >> level for level in range(levels)]
     for size in shape.attention_resolutions:
         if size not in sizes:
-            raise ValueError(
-                f"attention_resolutions has {size}, but the grids are {sizes}: choose among these."
-            )
+            raise ValueError(f"attention_resolutions has {size}, but the grids are {sizes}: choose among these.")
     _check_widths(shape, sizes)
 
 
