@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewstep.schedules import Schedule
+from fewstep.schedules import Karras, Schedule
 from fewstep.solvers import Estimate, Heun, Solver, toward
 
 Noise = Callable[[int, Tensor], Tensor]
@@ -120,9 +120,11 @@ def solve(
     """The end of the teacher's ODE from x at times[0] along decreasing `times` (which may end in 0).
 
     `solver` is Heun unless given. n times and a final 0 cost 2 n − 1 calls with Heun (35 for n = 18). Estimates are
-    clipped to [-1, 1] unless clip is False. Churn needs a variance-exploding schedule.
+    clipped to [-1, 1] unless clip is False. Raises TypeError for churn on a schedule that is not variance-exploding.
     """
     solver, churn, steps = solver or Heun(), churn or Churn(), len(times) - 1
+    if churn.s_churn and not isinstance(schedule, Karras):
+        raise TypeError(f"Churn needs a variance-exploding schedule, not {type(schedule).__name__}.")
     estimate = clipped(f) if clip else f
     for i, (t, s) in enumerate(pairwise(times)):
         if gamma := churn.gamma(t, steps):
