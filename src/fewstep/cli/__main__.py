@@ -1,0 +1,7 @@
+"""`python -m fewstep.cli`, for launchers such as torchrun."""
+
+import sys
+
+from fewstep.cli import main
+
+sys.exit(main())

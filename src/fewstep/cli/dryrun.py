@@ -1,0 +1,281 @@
+"""What a recipe would do: settings, size, memory, the cost of a step. Nothing is trained and no data is needed.
+
+Networks and pictures are fake tensors, which have a shape and no memory, so that the largest recipe takes seconds.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from fewstep import lpips
+from fewstep.cli.doctor import memory, size
+from fewstep.distances import Squared
+from fewstep.objectives import Draw
+
+if TYPE_CHECKING:
+    from fewstep.networks import Architecture
+    from fewstep.training.recipe import Recipe
+
+MEASURED = 4e9
+"""Networks of at most so many operations a picture are run for a moment, to measure seconds."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one picture through one network."""
+
+    parameters: int = 0
+    forward: int | float = 0
+    """Floating-point operations of the network's call."""
+    trained: int | float = 0
+    """The same with the backward pass."""
+    activations: int | float = 0
+    """Bytes kept for the backward pass."""
+
+
+@dataclass(frozen=True)
+class Calls:
+    """How often a step calls its networks, for each picture."""
+
+    trained: int
+    """The student, with a backward pass."""
+    free: int
+    """The target, without."""
+    teacher: int
+
+
+def report(recipe: "Recipe") -> None:
+    """Prints it all."""
+    recipe, note = as_started(recipe)
+    print("\n".join(tree(recipe, recipe.name)))
+    cost, calls, seen = cost_of(recipe.architecture, recipe.precision), calls_of(recipe), judge_cost(recipe)
+    print("\n".join(["", f"parameters: {cost.parameters:,}", *note, *memory_lines(recipe, cost, seen, calls)]))
+    print("\n".join(step_lines(recipe, cost, seen, calls)))
+
+
+def as_started(recipe: "Recipe") -> tuple["Recipe", list[str]]:
+    """The recipe with the network of the model that it starts from, if that can be found."""
+    from fewstep.cli.sources import weights_file
+    from fewstep.design import from_json
+    from fewstep.files import read_json
+
+    source = recipe.teacher if recipe.start is None else None if recipe.start == "random" else recipe.start
+    if source is None:
+        missing = "the teacher is taken to be of the same size; training needs it: --teacher RUN"
+        return recipe, [missing] if recipe.objective.needs_teacher and not recipe.teacher else []
+    try:
+        path = weights_file(source).with_name("model.json")
+        return replace(recipe, architecture=from_json(read_json(path), str(path)).architecture), []
+    except FileNotFoundError:
+        return recipe, [f"{source} is not there (yet): its network is taken to be the recipe's"]
+
+
+def tree(value: Any, name: str, depth: int = 0) -> Iterator[str]:
+    """Nested settings, a line each, indented."""
+    indent = "  " * depth
+    if not is_dataclass(value):
+        yield f"{indent}{name}: {value}"
+        return
+    yield f"{indent}{name}: {type(value).__name__}"
+    plain = sorted(fields(value), key=lambda f: is_dataclass(getattr(value, f.name)))
+    for field in plain:
+        if not (depth == 0 and field.name == "name"):
+            yield from tree(getattr(value, field.name), field.name, depth + 1)
+
+
+@lru_cache(maxsize=16)
+def cost_of(architecture: "Architecture", precision: str = "fp32") -> Cost:
+    """Parameters, operations and kept activations of a network, found by running it on fake tensors."""
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.autocast("cpu", torch.bfloat16, enabled=precision != "fp32"):
+        network = architecture.build().train()
+        x = torch.zeros(2, architecture.image_channels, architecture.image_size, architecture.image_size)
+        labels = torch.zeros(2, dtype=torch.int64) if architecture.num_classes else None
+        own = {p.untyped_storage()._cdata for p in network.parameters()}
+        with FlopCounterMode(display=False) as forward, Kept(network, own) as kept:
+            y = network(x, torch.zeros(2), labels)
+        with FlopCounterMode(display=False) as backward:
+            y.sum().backward()
+    first, second = forward.get_total_flops() / 2, backward.get_total_flops() / 2
+    return Cost(sum(p.numel() for p in network.parameters()), first, first + second, kept.bytes / 2)
+
+
+class Kept:
+    """Counts the bytes of tensors that a forward pass keeps for the backward pass.
+
+    A block that is computed again keeps its inputs alone.
+    """
+
+    def __init__(self, network: nn.Module, own: set[int]):
+        self.own, self.found = own, {}
+        self.network = network
+        self.hooks = torch.autograd.graph.saved_tensors_hooks(self.note, lambda tensor: tensor)
+
+    def note(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self.own:
+            self.found[storage._cdata] = (storage.nbytes(), storage)  # held, so that its address is not used again
+        return tensor
+
+    @property
+    def bytes(self) -> int:
+        return sum(count for count, _ in self.found.values())
+
+    def __enter__(self) -> "Kept":
+        again = [m for m in self.network.modules() if getattr(m, "recompute", False)]
+        self.handles = [m.register_forward_pre_hook(self.inputs) for m in again]
+        self.hooks.__enter__()
+        return self
+
+    def inputs(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        for tensor in args:
+            if isinstance(tensor, Tensor):
+                self.note(tensor)
+
+    def __exit__(self, *error: Any) -> None:
+        self.hooks.__exit__(*error)
+        for handle in self.handles:
+            handle.remove()
+
+
+class Counting(nn.Module):
+    """A network that does nothing but count its calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.trained = self.free = 0
+
+    def forward(self, x: Tensor, t: Any, **cond: Any) -> Tensor:
+        if torch.is_grad_enabled():
+            self.trained += 1
+        else:
+            self.free += 1
+        return x * self.weight
+
+
+def calls_of(recipe: "Recipe") -> Calls:
+    """Asks the objective itself, with networks that count and pictures of 8×8."""
+    objective, student, teacher = recipe.objective, Counting(), Counting()
+    if hasattr(objective, "distance"):  # LPIPS would fetch its weights
+        objective = replace(objective, distance=Squared())  # type: ignore[type-var]
+    t, s = objective.times(torch.tensor([0.3, 0.6], dtype=torch.float64), recipe.schedule, 0.5)
+    x = torch.zeros(2, 3, 8, 8)
+    draw = Draw(recipe.schedule, x, torch.ones_like(x), t.float(), s.float(), {})
+    objective.loss(student, student, draw, teacher=teacher)
+    guided = 2 if recipe.guidance != 1 else 1
+    return Calls(student.trained, student.free, guided * (teacher.free + teacher.trained))
+
+
+def judge_cost(recipe: "Recipe") -> Cost:
+    """LPIPS reads both estimates with VGG16, and the gradient goes back through one of them."""
+    distance = getattr(recipe.objective, "distance", None)
+    if not isinstance(distance, lpips.LPIPS):
+        return Cost()
+    side = recipe.architecture.image_size
+    if distance.size is not None and not (distance.below is not None and side >= distance.below):
+        side = distance.size
+    parameters = 0
+    with FakeTensorMode():
+        x = torch.zeros(1, 3, side, side, requires_grad=True)
+        kept = Kept(nn.Identity(), set())
+        with FlopCounterMode(display=False) as forward, kept:
+            h = x
+            for i, stage in enumerate(lpips.STAGES):
+                h = nn.functional.avg_pool2d(h, 2) if i else h
+                for width in stage:
+                    weight = torch.zeros(width, h.shape[1], 3, 3)
+                    kept.own.add(weight.untyped_storage()._cdata)
+                    parameters += weight.numel() + width
+                    h = nn.functional.conv2d(h, weight, padding=1).relu()
+        with FlopCounterMode(display=False) as backward:
+            h.sum().backward()
+    first, second = forward.get_total_flops(), backward.get_total_flops()
+    return Cost(parameters, first, first + second, kept.bytes)
+
+
+def memory_lines(recipe: "Recipe", cost: Cost, seen: Cost, calls: Calls) -> list[str]:
+    """What one process needs, in words."""
+    once, micro = 4 * cost.parameters, min(recipe.micro_batch or recipe.batch, recipe.batch)
+    staged = recipe.objective.stage(1.0) > 0
+    parts = {
+        "weights, gradients, optimizer": 4 * once,
+        f"averages ({len(recipe.ema)})": len(recipe.ema) * once,
+        "target": once if recipe.objective.target_rate(0.0) is not None else 0,
+        "teacher": once if calls.teacher or staged else 0,
+        "LPIPS": 4 * seen.parameters,
+        f"activations of {micro} pictures, about": micro * (calls.trained * cost.activations + seen.activations),
+    }
+    total = sum(parts.values())
+    lines = [f"memory: about {size(total)} for each process"]
+    lines += [f"  {name}: {size(count)}" for name, count in parts.items() if count]
+    free = memory()
+    if free is not None and not torch.cuda.is_available() and total > free[0]:
+        smaller = max(1, micro // 4)
+        lines.append(f"  more than the {size(free[0])} that are free here: try --micro-batch {smaller}")
+    return lines
+
+
+def step_lines(recipe: "Recipe", cost: Cost, seen: Cost, calls: Calls) -> list[str]:
+    """What a step costs, in words."""
+    judged = seen.trained + seen.forward
+    picture = calls.trained * cost.trained + (calls.free + calls.teacher) * cost.forward + judged
+    pictures = recipe.steps * recipe.batch
+    passes = [f"student {calls.trained} with its backward pass"]
+    passes += [f"target {calls.free}"] if calls.free else []
+    passes += [f"teacher {calls.teacher}"] if calls.teacher else []
+    passes += ["LPIPS of both"] if judged else []
+    lines = [
+        f"a step: {operations(recipe.batch * picture)}, {recipe.batch} pictures × {operations(picture)}",
+        f"  calls: {', '.join(passes)}; one call of the network: {operations(cost.forward)} a picture",
+        f"the run: {recipe.steps} steps, {operations(pictures * picture)}, {pictures:,} pictures",
+    ]
+    if cost.forward > MEASURED or judged:
+        return [*lines, "  (too large to measure here in a moment)"]
+    forward, trained = measured(recipe.architecture)
+    seconds = recipe.batch * (calls.trained * trained + (calls.free + calls.teacher) * forward)
+    here, whole = f"here (CPU, {torch.get_num_threads()} threads)", duration(seconds * recipe.steps)
+    return [*lines, f"  {here}: about {seconds:.2g} s a step, {whole} in all"]
+
+
+def measured(architecture: "Architecture") -> tuple[float, float]:
+    """Seconds a picture of a call without and with its backward pass, on this CPU: the fastest of a few tries."""
+    network = architecture.build().to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    n = 16
+    x = torch.randn(n, architecture.image_channels, architecture.image_size, architecture.image_size)
+    labels = torch.zeros(n, dtype=torch.int64) if architecture.num_classes else None
+
+    def once(train: bool) -> float:
+        began = time.perf_counter()
+        with torch.set_grad_enabled(train):
+            y = network(x, torch.zeros(n), labels)
+            if train:
+                y.sum().backward()
+        return (time.perf_counter() - began) / n
+
+    once(True)
+    began, free, trained = time.perf_counter(), [once(False)], [once(True)]
+    while len(free) < 8 and time.perf_counter() - began < 1.5:
+        free.append(once(False))
+        trained.append(once(True))
+    return min(free), min(trained)
+
+
+def operations(number: int | float) -> str:
+    for unit in ("", "K", "M", "G", "T", "P", "E"):
+        if number < 1000 or unit == "E":
+            return f"{number:.3g} {unit}FLOP"
+        number /= 1000
+    raise AssertionError
+
+
+def duration(seconds: int | float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,47 @@
+"""`fewstep models`: what comes with the package."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewstep.cli.parsing import parse
+
+
+@dataclass(frozen=True)
+class Models:
+    """List the models that come with the package: their names can be given wherever a model is asked for."""
+
+
+def main(args: Sequence[str]) -> int:
+    parse(Models, args, "fewstep models")
+    from fewstep.formats import bundled
+
+    found = bundled()
+    if not found:
+        print("No model comes with this installation: train one, such as with `fewstep train digits-ect`.")
+        return 0
+    for name, folder in found.items():
+        print("\n".join(lines(name, folder)))
+    return 0
+
+
+def lines(name: str, folder: Path) -> list[str]:
+    """A model in words."""
+    from fewstep.design import from_json
+    from fewstep.files import read_json
+
+    design = from_json(read_json(folder / "model.json"), str(folder / "model.json"))
+    a, about = design.architecture, design.about
+    kind = "consistency model" if design.parameterization.consistent else "diffusion model"
+    classes = f"{a.num_classes} classes" if a.num_classes else "unconditional"
+    megabytes = sum(p.stat().st_size for p in folder.iterdir() if p.is_file()) / 1e6
+    said = [f"{name}: {kind}, {a.image_size}×{a.image_size}×{a.image_channels}, {classes}, {megabytes:.1f} MB"]
+    for steps, times in design.times.items():
+        said.append(f"  times for {steps} step(s): {' '.join(f'{t:g}' for t in times)}")
+    if design.class_names and list(design.class_names) != [str(i) for i in range(len(design.class_names))]:
+        shown = ", ".join(design.class_names[:12]) + (", …" if len(design.class_names) > 12 else "")
+        said.append(f"  classes: {shown}")
+    facts = {key: value for key, value in about.items() if key not in ("name", "text")}
+    said += [f"  {about['text']}"] if "text" in about else []
+    said += [f"  {key}: {value}" for key, value in facts.items() if isinstance(value, str | int | float)]
+    return said
