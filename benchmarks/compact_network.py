@@ -78,7 +78,7 @@ class ConvNext(Residual):
 
 
 def convnext() -> nn.Module:
-    return replaced(shaped(widths=(48, 96)), Residual, ConvNext)  # type: ignore[arg-type]
+    return replaced(shaped(widths=(48, 96), skips="level"), Residual, ConvNext)  # type: ignore[arg-type]
 
 
 CANDIDATES = {
@@ -86,6 +86,7 @@ CANDIDATES = {
     "compact": Candidate(shaped),
     "two group norms, bf16": Candidate(lambda: group_normed(shaped()), bf16=True),
     "a skip a level, bf16": Candidate(lambda: shaped(skips="level"), bf16=True),
+    "a skip a level, wider, bf16": Candidate(lambda: shaped(widths=(48, 96), skips="level"), bf16=True),
     "no attention, bf16": Candidate(lambda: shaped(attention=False), bf16=True),
     "one block, wider, bf16": Candidate(lambda: shaped(widths=(48, 96), blocks=1), bf16=True),
     "ConvNeXt blocks, wider, bf16": Candidate(convnext, bf16=True),

@@ -128,11 +128,16 @@ class AttentionBlock(Recomputed):
         self.proj_out = zeroed(nn.Conv2d(channels, channels, 1))
 
     def compute(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """(n, C, H, W) to the same."""
-        qkv = self.qkv(self.norm(x)).flatten(2).unflatten(1, (3, self.heads, -1))
-        q, k, v = qkv.transpose(-1, -2).unbind(1)  # each (n, heads, H W, C / heads)
-        mixed = F.scaled_dot_product_attention(q, k, v)
-        return x + self.proj_out(mixed.transpose(-1, -2).reshape(x.shape))
+        """(n, C, H, W) to the same. Channels come last in between: only so the fused attention kernels can be used."""
+        pixels = _pointwise(self.qkv, self.norm(x).flatten(2).transpose(1, 2))
+        q, k, v = pixels.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (n, heads, H W, C / heads)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return x + _pointwise(self.proj_out, mixed).transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+def _pointwise(layer: nn.Conv2d, pixels: Tensor) -> Tensor:
+    """A 1 × 1 convolution on (n, H W, C)."""
+    return F.linear(pixels, layer.weight.flatten(1), layer.bias)
 
 
 class Downsample(nn.Module):

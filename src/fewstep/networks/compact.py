@@ -52,7 +52,24 @@ class CompactShape(Architecture):
 
 
 class Compact(nn.Module):
-    """The compact network: one level of normalisation a block, attention only at the smallest grid."""
+    """The compact network: one norm a block, over the channels of each pixel; attention at the smallest grid only.
+
+    Measured by `benchmarks/compact_network.py` on one core with AVX-512 bf16: class-conditional MNIST, batch 128,
+    EDM's denoising with one forward pass more a step, as a consistency objective has; bf16 unless it says fp32.
+
+    Processor time of a step, relative to the default (0.90M parameters), in turn in one process:
+
+        fp32 1.56 · two group norms a block instead of one pixel norm 1.66 · no attention 0.89 ·
+        skips="level" (0.62M) 0.71
+
+    Denoising loss over six noise levels after 60 s of processor time each, and images seen, relative to the default:
+
+        default 0.785, 1.00 · fp32 0.859, 0.72 · skips="level" 0.726, 1.49 · the same of widths (48, 96) 0.801,
+        0.82 · that of ConvNeXt blocks with 5 × 5 kernels 0.802, 0.77 · widths (48, 96), one block 0.821, 0.79
+
+    A minute is the beginning of training, where speed counts for most: `skips="level"` suits the shortest runs. That
+    attention pays for its ninth of the time was not measured; it gives every pixel sight of every other in one step.
+    """
 
     def __init__(self, shape: CompactShape):
         super().__init__()
