@@ -69,7 +69,7 @@ def test_superresolution_shows_its_small_input(rows):
 
 def test_strokes_are_white_lines_on_black():
     paintings, digits = drawn(28)
-    assert digits == [2, 3, 4, 6, 7]
+    assert digits == [2, 3, 5, 6, 8]
     assert paintings.shape == (5, 1, 28, 28)
     assert paintings.amin((1, 2, 3)).tolist() == [-1.0] * 5
     assert paintings.amax((1, 2, 3)).tolist() == [1.0] * 5

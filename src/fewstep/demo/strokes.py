@@ -1,20 +1,20 @@
-"""Digits drawn with a few thick strokes, as a hand with a mouse would: what the model turns into digits."""
+"""Digits drawn with a few straight strokes, as on a pocket calculator: what the model turns into handwriting."""
 
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 STROKES: dict[int, list[list[tuple[float, float]]]] = {
-    2: [[(0.30, 0.30), (0.42, 0.20), (0.62, 0.22), (0.66, 0.38), (0.30, 0.78), (0.72, 0.78)]],
-    3: [[(0.32, 0.22), (0.64, 0.24), (0.46, 0.46), (0.68, 0.62), (0.52, 0.80), (0.30, 0.74)]],
-    4: [[(0.36, 0.20), (0.28, 0.52), (0.72, 0.52)], [(0.64, 0.24), (0.62, 0.84)]],
-    6: [[(0.60, 0.18), (0.38, 0.42), (0.34, 0.70), (0.54, 0.82), (0.68, 0.64), (0.40, 0.58)]],
-    7: [[(0.28, 0.24), (0.70, 0.24), (0.46, 0.82)]],
+    2: [[(0.28, 0.26), (0.70, 0.26), (0.28, 0.78), (0.74, 0.78)]],
+    3: [[(0.30, 0.22), (0.66, 0.22), (0.66, 0.80), (0.30, 0.80)], [(0.38, 0.50), (0.66, 0.50)]],
+    5: [[(0.70, 0.20), (0.34, 0.20), (0.34, 0.48), (0.68, 0.48), (0.68, 0.80), (0.30, 0.80)]],
+    6: [[(0.64, 0.20), (0.36, 0.20), (0.36, 0.80), (0.66, 0.80), (0.66, 0.50), (0.36, 0.50)]],
+    8: [[(0.34, 0.20), (0.66, 0.20), (0.66, 0.80), (0.34, 0.80), (0.34, 0.20)], [(0.34, 0.50), (0.66, 0.50)]],
 }
 """Corners of the strokes of each digit, (x, y) with (0, 0) at the top left and (1, 1) at the bottom right."""
 
 
-def drawn(size: int, thickness: float = 0.11) -> tuple[Tensor, list[int]]:
+def drawn(size: int, thickness: float = 0.1) -> tuple[Tensor, list[int]]:
     """The paintings (n, 1, size, size) in [-1, 1] and the digits that they mean."""
     return torch.stack([_painting(strokes, size, thickness) for strokes in STROKES.values()]), list(STROKES)
 
