@@ -134,10 +134,14 @@ def test_an_interruption_is_one_line_and_130(cli, monkeypatch):
     assert cli("models") == (130, "", "fewstep: interrupted.\n")
 
 
-def test_demo_is_handed_its_arguments(cli, monkeypatch):
-    import types
+def test_demo_is_handed_its_options(cli, monkeypatch):
+    seen = {}
 
-    demo = types.ModuleType("fewstep.demo")
-    demo.main = lambda args: len(args)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "fewstep.demo", demo)
-    assert cli("demo", "--a", "--b").code == 2
+    def tour(out, seed, **options):
+        seen.update(out=out, seed=seed, **options)
+        return 0
+
+    monkeypatch.setattr("fewstep.demo.main", tour)
+    assert cli("demo", "--out", "there", "--seed", 3, "--quick").code == 0
+    assert seen == {"out": "there", "seed": 3, "model": "mnist", "quick": True}
+    assert "did you mean '--model'?" in cli("demo", "--modle", "x").err

@@ -162,5 +162,5 @@ def test_recomputing_keeps_less():
     shape = UNetShape(image_size=16, model_channels=32, channel_mult=(1, 2), num_res_blocks=1)
     plain, again = dryrun.cost_of(shape), dryrun.cost_of(replace(shape, use_checkpoint=True))
     assert again.activations < 0.6 * plain.activations
-    assert again.trained > 1.2 * plain.trained
+    assert again.trained > 1.1 * plain.trained
     assert plain.parameters == again.parameters
