@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fewstep.tensors import LABEL, rng
 
-Asked = int | Sequence[int] | Tensor | None
+Asked = int | Sequence[int] | Tensor | np.ndarray | np.integer | None
+"""What a user may say: one label for all, one for each, or nothing."""
 
 
 class Condition(ABC):

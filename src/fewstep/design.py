@@ -55,7 +55,7 @@ def to_json(design: Design) -> dict:
     return {"format": "fewstep model", "version": 1, "design": encode(design)}
 
 
-def from_json(plain: Mapping[str, Any], where: str) -> Design:
+def from_json(plain: Any, where: str) -> Design:
     """The design in a `model.json`; ValueError for anything else, or one that a later version wrote."""
     if not isinstance(plain, Mapping) or plain.get("format") != "fewstep model":
         raise ValueError(f"{where} is not the description of a fewstep model.")

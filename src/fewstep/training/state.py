@@ -87,7 +87,9 @@ class State:
         kept["state"] = {i: parts for i, parts in per_parameter.items() if parts}
         self.optimizer.load_state_dict(kept)
         for p, parts in self.optimizer.state.items():  # files know no memory layout, and layouts can differ in rounding
-            parts |= {name: torch.empty_like(p).copy_(v) if v.shape == p.shape else v for name, v in parts.items()}
+            parts |= {
+                name: torch.empty_like(p).copy_(v) if v.shape == p.shape else v.clone() for name, v in parts.items()
+            }
 
 
 def _values(network: nn.Module) -> dict[str, Tensor]:

@@ -1,0 +1,73 @@
+"""A model from wherever it is: a name, a saved model, a run, a checkpoint."""
+
+import importlib
+import itertools
+
+import pytest
+import torch
+from model_helpers import random_model
+from training_helpers import small, train, weights
+
+from fewstep.formats.load import load
+from fewstep.training.fit import fit
+
+finding = importlib.import_module("fewstep.formats.load")  # the package has a function of that name
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    train(small(steps=5, checkpoint_every=2), folder)
+    return folder
+
+
+def assert_weights(model, wanted):
+    for name, w in model.denoiser.network.state_dict().items():
+        assert torch.equal(w, wanted[name]), name
+
+
+def test_a_finished_run_its_model_folder_and_its_last_checkpoint_are_one_model(run):
+    for source in (run, str(run), run / "model", run / "checkpoints" / "step-00000005"):
+        assert_weights(load(source), weights(run))
+
+
+def test_an_unfinished_run_is_its_last_checkpoint(tmp_path):
+    loop = iter(unfinished := fit(small(steps=5, checkpoint_every=2), tmp_path))
+    next(loop)
+    with pytest.raises(FileNotFoundError, match="has no checkpoint yet: let it train a little longer"):
+        load(tmp_path)
+    for _ in itertools.islice(loop, 2):
+        pass
+    assert unfinished.state.step == 3
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-00000002"]
+    model = load(tmp_path)
+    assert model.design == unfinished.design
+    again = fit(small(steps=5, checkpoint_every=2), tmp_path)
+    assert_weights(model, again.state.averaged(0.9))
+
+
+def test_what_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(finding, "BUNDLED", tmp_path / "bundled")
+    with pytest.raises(FileNotFoundError, match="There is no model 'nowhere': it is no model's or run's folder"):
+        load("nowhere")
+    random_model().save(tmp_path / "bundled" / "mnist")
+    with pytest.raises(FileNotFoundError, match=r"did you mean 'mnist'\?"):
+        load("mnits")
+
+
+def test_bundled_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(finding, "BUNDLED", tmp_path / "bundled")
+    monkeypatch.chdir(tmp_path)
+    random_model(about={"name": "bundled"}).save(tmp_path / "bundled" / "mnist")
+    (tmp_path / "mnist").mkdir()  # a folder of pictures, say
+    assert load("mnist").design.about["name"] == "bundled"
+    random_model(about={"name": "mine"}).save(tmp_path / "mnist")
+    assert load("mnist").design.about["name"] == "mine"
+
+
+def test_damage_is_named(tmp_path):
+    random_model().save(tmp_path / "m")
+    design = (tmp_path / "m" / "model.json").read_text()
+    (tmp_path / "m" / "model.json").write_text(design.replace('"image_channels": 1', '"image_channels": 3'))
+    with pytest.raises(ValueError, match=r"The model in .*m cannot be loaded: The weights do not fit"):
+        load(tmp_path / "m")
