@@ -53,6 +53,8 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     try:
         yield aside
         for part in [*aside.rglob("*"), aside]:
+            if part.is_file():
+                part.chmod(0o666 & ~_umask())  # safetensors writes files that only their owner can read
             _sync(part)
         if path.exists():
             os.replace(path, old)

@@ -5,6 +5,7 @@ the work.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from fewstep.conditions import Asked
 from fewstep.denoiser import Denoiser
 from fewstep.design import Design
-from fewstep.editing import STROKE_TIMES, Measurement, edit, redraw, slerp
+from fewstep.editing import STROKE_TIMES, Measurement, edit, edit_times, redraw, slerp
 from fewstep.sampling import Noise, ancestral, begin, check_times, last, solve, spaced_times, teacher_times, trajectory
 from fewstep.saving import write_model
 from fewstep.schedules import Schedule
@@ -81,6 +82,12 @@ class Model:
         steps = 1 if steps is None else steps
         return list(self.design.times.get(str(steps), ())) or spaced_times(self.schedule, steps)
 
+    def edit_times(self, steps: int | None = None, times: Sequence[float] | None = None) -> list[float]:
+        """The same for Algorithm 4: `times` themselves, or `fewstep.editing.edit_times` for `steps` calls (8)."""
+        if times is not None:
+            return self.times(steps, times)
+        return edit_times(self.schedule, EDIT_STEPS if steps is None else steps)
+
     @torch.no_grad()
     def sample(
         self,
@@ -134,7 +141,7 @@ class Model:
         references
         keep what is known also where it lies outside [-1, 1].
         """
-        chosen = self.times(EDIT_STEPS if steps is None and times is None else steps, times)
+        chosen = self.edit_times(steps, times)
         reference = measurement.prepare(pictures, self.shape)
         return self._edited(reference, labels, seed, first, batch, lambda part, rows, cond, noise: edit(
             self.denoiser, self.schedule, measurement.part(rows.start - first, rows.stop - first), part, chosen,
@@ -198,7 +205,7 @@ class Model:
         cond = self.design.condition(label.expand(n).to(self.device))
         return self.design.space.decode(self._multistep(z, chosen, between, True, cond)).float().cpu()
 
-    def save(self, folder: str) -> None:
+    def save(self, folder: str | Path) -> None:
         """Writes the model to a folder: model.json, weights.safetensors and a model card. See `fewstep.load`.
 
         An existing model there is replaced only once the new one is complete.

@@ -175,8 +175,9 @@ def levels(model: "Model", options: Any, kind: str) -> list[float]:
         return [options.sigma]
     if kind == "stroke":
         return list(options.times)
-    steps = options.steps or (None if options.times else 1 if kind == "interpolate" else 8)
-    return model.times(steps, options.times or None)
+    if kind == "interpolate":
+        return model.times(options.steps, options.times or None)
+    return model.edit_times(options.steps, options.times or None)
 
 
 # Each edit: what was given, as pictures to show beside the results (1, C, H, W), and the results (n, C, H, W).
