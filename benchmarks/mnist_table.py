@@ -3,8 +3,8 @@
     python benchmarks/mnist_table.py --reference mnist-test.zip --training mnist-train.zip \\
         runs/mnist-edm runs/mnist-cd runs/mnist-ect runs/mnist-ict
 
-Each argument is a run's folder or a model; a diffusion model is drawn with Heun in 35 calls, a consistency model in 1, 2
-and 4 steps at the times it carries (or those given: `runs/mnist-cd@80,0.82`). 2,000 images of seed 0, 200 a class.
+Each argument is a run's folder or a model; a diffusion model is drawn with Heun in 35 calls, a consistency model in 1,
+2 and 4 steps at the times it carries (or those given: `runs/mnist-cd@80,0.82`). 2,000 images of seed 0, 200 a class.
 """
 
 import argparse
