@@ -3,7 +3,7 @@
 The compact network of 0.9 million parameters, one CPU core each. Scores, costs and the commands are in docs/results.md.
 
 What differs from the papers, and why: the budget is some minutes, so weights are uniform (1/(t − s) leaves little for
-large t, where one-step samples are made), noise levels lean to larger t, and the grids of CT and iCT end coarser. CT with
+large t, where one-step samples are made), noise levels lean to larger t, and grids of CT and iCT end coarser. CT with
 its averaged target is the slowest to carry what is known at t_min up to t_max: it wants far more steps than these.
 """
 
@@ -57,7 +57,7 @@ def cd() -> Recipe:
 def ect() -> Recipe:
     """Easy consistency tuning of the teacher: its weights are the start, it is not asked again."""
     pairs = parts.ect(q=2.0, first=1, stages=5, p_mean=0.3, p_std=1.8, c=0.03)
-    return replace(cd(), name="mnist-ect", objective=replace(pairs, weighting=Uniform()), guidance=1.0, steps=2200)
+    return replace(cd(), name="mnist-ect", objective=replace(pairs, weighting=Uniform()), guidance=1.0, steps=1800)
 
 
 def ct() -> Recipe:
