@@ -119,7 +119,7 @@ def start(action: Callable[..., None], *arguments: Any) -> multiprocessing.Proce
     return process  # type: ignore[return-value]
 
 
-def ended(process: multiprocessing.Process, within: float = 60.0) -> int | None:
+def ended(process: multiprocessing.Process, within: float = 300.0) -> int | None:
     """Its exit code, −9 where it was killed."""
     process.join(within)
     if process.exitcode is None:

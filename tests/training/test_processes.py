@@ -47,7 +47,7 @@ def launch(command, tmp_path, teacher, *names):
     path = os.pathsep.join([str(here.parents[1] / "src"), str(here.parent), str(here)])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     arguments = [sys.executable, "-m", *command, str(script), str(tmp_path), str(teacher), *names]
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     return sorted(line for line in done.stdout.splitlines() if " of " in line)
 

@@ -166,6 +166,7 @@ def _bar(console: Console, *, disable: bool) -> Progress:
         TextColumn("left"),
         console=console,
         disable=disable,
+        speed_estimate_period=120,  # steps of large models take longer than the usual half minute
     )
 
 
