@@ -239,3 +239,13 @@ def test_a_recipe_says_which_file_cannot_be_read():
     with pytest.raises(ValueError, match="runs/a holds no recipe"):
         from_json({"a": 1}, "runs/a")
     assert isinstance(from_json({"type": "Recipe", "objective": {"type": "Diffusion"}}), Recipe)
+
+
+def test_a_student_that_became_the_teacher_is_not_guided_again(teacher, tmp_path):
+    run = fit(small("pd", teacher=str(teacher), guidance=3.0), tmp_path / "run")
+    asked = run.stepper._asked
+    assert isinstance(asked, Guided)
+    for _ in run:
+        if run.state.stage:
+            break
+    assert run.stepper._asked is asked.denoiser

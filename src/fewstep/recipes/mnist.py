@@ -2,9 +2,9 @@
 
 The compact network of 0.9 million parameters, one CPU core each. Scores, costs and the commands are in docs/results.md.
 
-What differs from the papers, and why: the budget is some minutes on one core. Weights are uniform (1/(t − s) leaves little
-for large t, where one-step samples are made), noise levels lean to larger t, and the neighbours of iCT and ECT stay far
-apart: with few, small batches, closer ones made the samples worse (docs/results.md). CT and PD were not measured here.
+What differs from the papers, and why: the budget is some minutes on one core. Weights are uniform (1/(t − s) leaves
+little for large t, where one-step samples are made), noise levels lean to larger t, and the neighbours of iCT and ECT
+stay far apart: with few, small batches, closer ones made the samples worse. CT and PD were not measured here.
 """
 
 from dataclasses import replace

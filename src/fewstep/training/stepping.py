@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fewstep.denoiser import Guided
 from fewstep.objectives import Draw
 from fewstep.tensors import DROPOUT, LABEL, TIMES, TRAIN, noise, rng, uniforms
 from fewstep.training.building import Parts
@@ -116,11 +117,17 @@ class Stepper:
             part = slice(start, start + self.micro_batch)
             torch.manual_seed(int(rng(self.recipe.seed, DROPOUT, k, (rank << 20) + i).integers(1 << 62)))
             draw = self._draw(k, rows[part], images[part], labels[part], z[part])
-            loss = self.recipe.objective.loss(self.student, self.target, draw, teacher=self.teacher)
+            loss = self.recipe.objective.loss(self.student, self.target, draw, teacher=self._asked)
             self.scaler.scale(loss.sum() / self.recipe.batch).backward()
             losses.append(loss.detach().float())
             times.append(draw.t)
         return torch.cat(losses), torch.cat(times)
+
+    @property
+    def _asked(self) -> nn.Module | None:
+        """The teacher; one that was the student of an earlier stage has learned the guidance, so it is not guided."""
+        once = self.state.stage > 0 and isinstance(self.teacher, Guided)
+        return self.teacher.denoiser if once else self.teacher  # type: ignore[union-attr]
 
     def _draw(self, k: int, rows: range, images: Tensor, labels: Tensor, z: Tensor) -> Draw:
         """All that is random for these rows of step k: pure functions of (seed, k, row)."""
