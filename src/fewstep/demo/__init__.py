@@ -23,7 +23,7 @@ def main(out: str | Path = "fewstep-demo", seed: int = 0, *, model: str = "mnist
     console.print(f"[bold]1[/]  The bundled model '{model}' draws and edits digits.")
     shown = load(model, device="cpu")
     sections = [_section_of_model(shown, seed, folder)]
-    console.print("[bold]2[/]  A model learns the 8×8 digits from nothing, in about a minute.")
+    console.print("[bold]2[/]  A model learns the 8×8 digits from nothing, in half a minute or so.")
     try:
         made = _section_of_training(folder, seed, console, quick)
     except ValueError as error:
@@ -56,7 +56,7 @@ def _section_of_training(folder: Path, seed: int, console, quick: bool):
     run = training.trained(folder / "run", seed, console, quick=quick)
     if run is None:
         return None
-    title = f"Trained just now, from nothing, in {run.seconds:.0f} seconds: digits of 8 x 8 pixels"
+    title = f"Trained here, from nothing, in {run.seconds:.0f} seconds: digits of 8 x 8 pixels"
     return Section(title, training.rows(run, seed))
 
 

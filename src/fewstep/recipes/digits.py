@@ -14,7 +14,7 @@ from fewstep.recipes import parts
 from fewstep.training.optimizers import AdamW, RAdam
 from fewstep.training.recipe import Recipe
 
-SHAPE = CompactShape(image_channels=1, image_size=8, num_classes=10, widths=(48, 64), blocks=1)
+SHAPE = CompactShape(image_channels=1, image_size=8, num_classes=10, widths=(48, 64), blocks=1, skips="level")
 TIMES = ((80.0,), (80.0, 1.0))
 
 
@@ -39,9 +39,11 @@ def _student(name: str, objective: Objective, **changes) -> Recipe:
 
 
 def cd() -> Recipe:
-    """Consistency distillation with Heun steps."""
+    """Consistency distillation of the guided teacher, with Heun steps."""
     optimizer = RAdam(lr=1e-3, betas=(0.9, 0.99), decay="cosine")
-    return _student("digits-cd", parts.cd(PseudoHuber(0.03), n=18, mu=0.9), optimizer=optimizer, steps=800)
+    return _student(
+        "digits-cd", parts.cd(PseudoHuber(0.03), n=18, mu=0.9), optimizer=optimizer, guidance=1.5, steps=800
+    )
 
 
 def ct() -> Recipe:
@@ -56,7 +58,7 @@ def ict() -> Recipe:
 
 def ect() -> Recipe:
     """Easy consistency training, from nothing: what the demo trains."""
-    return _student("digits-ect", parts.ect(stages=4, p_mean=-0.4, p_std=1.6, c=0.03), steps=1000)
+    return _student("digits-ect", parts.ect(stages=4, p_mean=-0.4, p_std=1.6, c=0.03), steps=1200)
 
 
 def pd() -> Recipe:
