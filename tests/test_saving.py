@@ -39,6 +39,20 @@ def test_whole_numbers_stay_whole(tmp_path):
     assert read_model(tmp_path / "m")[1]["a"].tolist() == [70000]
 
 
+def test_other_files_are_not_replaced(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").touch()
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError, match="photos holds other files, and no model: choose another folder"):
+        random_model().save(tmp_path / "photos")
+    with pytest.raises(NotADirectoryError, match="file is a file"):
+        random_model().save(tmp_path / "file")
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.jpg", "file", "photos"]
+    (tmp_path / "empty").mkdir()
+    random_model().save(tmp_path / "empty")
+    random_model().save(tmp_path / "empty")  # an old model is replaced
+
+
 def test_nothing_but_three_files(tmp_path):
     folder = save(tmp_path, random_model())
     assert sorted(p.name for p in folder.iterdir()) == ["README.md", "model.json", "weights.safetensors"]

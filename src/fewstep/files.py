@@ -45,6 +45,8 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     `whole_folder` of that path, puts it back.
     """
     path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"{path} is a file, so it cannot be the folder that is to be written.")
     path.parent.mkdir(parents=True, exist_ok=True)
     old = path.with_name(OLD + path.name)
     _settle(old)

@@ -15,8 +15,13 @@ from fewstep.files import read_json, whole_folder, write_json
 def write_model(
     folder: str | Path, design: Design, weights: Mapping[str, Tensor], dtype: torch.dtype | None = None
 ) -> None:
-    """Writes a model; `dtype` (such as torch.float16) makes the file smaller. An old one is kept until the new is
-    whole."""
+    """Writes a model; `dtype` (such as torch.float16) makes the file smaller. An old one is kept until the new is whole.
+
+    Raises FileExistsError for a folder that holds other files: it would lose them.
+    """
+    folder = Path(folder)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "model.json").is_file():
+        raise FileExistsError(f"{folder} holds other files, and no model: choose another folder.")
     kept = {name: _as(w.detach(), dtype).cpu().contiguous() for name, w in weights.items()}
     with whole_folder(folder) as aside:
         save_file(kept, str(aside / "weights.safetensors"))

@@ -43,6 +43,13 @@ def test_a_finished_run_is_finished(tmp_path):
     assert_same(weights(tmp_path), before)
 
 
+def test_a_model_that_cannot_be_written_says_so(tmp_path, monkeypatch):
+    run = fit(small(steps=2), tmp_path)
+    (tmp_path / "model").touch()  # a file in the place of the folder
+    with pytest.raises(OSError, match=r"The model could not be written to .*The last good state is .*step-00000002\."):
+        list(run)
+
+
 def test_a_changed_recipe_is_refused_with_the_difference(tmp_path):
     train(small(steps=3), tmp_path)
     changed = small(steps=4, optimizer=RAdam(1e-2))

@@ -118,6 +118,19 @@ def test_bfloat16_is_for_the_network_only(tmp_path, monkeypatch):
     close(low, high, 0.05)
 
 
+def test_float16_scales_its_loss_and_resumes(tmp_path):
+    recipe = small("ct", precision="fp16", steps=6, batch=16, checkpoint_every=2)
+    run = fit(recipe, tmp_path / "low")
+    low = [step.loss for step in run]
+    assert run.stepper.scaler.get_scale() == 2.0**16
+    assert run.state.skipped == 0
+    close(low, losses(replace(recipe, precision="fp32"), tmp_path / "high"), 0.05)
+    for _ in itertools.islice(fit(recipe, tmp_path / "parts"), 5):
+        pass
+    train(recipe, tmp_path / "parts")
+    assert_same(state(tmp_path / "parts"), state(tmp_path / "low"))
+
+
 def test_noise_drawn_ahead_is_the_same_noise():
     ahead, shape = Ahead(3, range(2, 6)), torch.Size((1, 4, 4))
     for k in (0, 1, 2, 2, 7, 8):  # once more after a lack of memory, and from the middle
