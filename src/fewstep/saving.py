@@ -15,7 +15,7 @@ from fewstep.files import read_json, whole_folder, write_json
 def write_model(
     folder: str | Path, design: Design, weights: Mapping[str, Tensor], dtype: torch.dtype | None = None
 ) -> None:
-    """Writes a model; `dtype` (such as torch.float16) makes the file smaller. An old one is kept until the new is whole.
+    """Writes a model; `dtype` (such as torch.float16) makes the file smaller. The old one stays until then.
 
     Raises FileExistsError for a folder that holds other files: it would lose them.
     """
