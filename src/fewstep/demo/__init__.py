@@ -29,8 +29,7 @@ def main(out: str | Path = "fewstep-demo", seed: int = 0, *, model: str = "mnist
     except ValueError as error:
         console.print(f"{error}\nOr remove the folder {folder}.", markup=False)
         return 1
-    if made is None:
-        console.print("Stopped. What was learned is kept: the same command goes on from there.")
+    if made is None:  # Ctrl-C; `watch` has said how to go on
         return 130
     _goodbye(console, _write([*sections, made], folder), folder, model)
     return 0
