@@ -110,18 +110,20 @@ def _classes(module) -> tuple[type, ...]:
 
 
 PARTS = tuple(
-    {
-        *design.PARTS,
-        *(
-            c
-            for m in (discretizations, distances, lpips, objectives, solvers, targets, weightings)
-            for c in _classes(m)
-        ),
-        Data,
-        RAdam,
-        AdamW,
-        Recipe,
-    }
+    dict.fromkeys(
+        [
+            *design.PARTS,
+            *(
+                c
+                for m in (discretizations, distances, lpips, objectives, solvers, targets, weightings)
+                for c in _classes(m)
+            ),
+            Data,
+            RAdam,
+            AdamW,
+            Recipe,
+        ]
+    )
 )
 """Every class that a `recipe.json` may name."""
 
