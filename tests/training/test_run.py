@@ -38,9 +38,22 @@ def test_the_same_recipe_gives_the_same_run_and_another_seed_another(tmp_path):
 def test_a_finished_run_is_finished(tmp_path):
     train(small(), tmp_path)
     before = weights(tmp_path)
-    (tmp_path / "model" / "weights.safetensors").unlink()
     assert list(fit(small(), tmp_path)) == []
     assert_same(weights(tmp_path), before)
+    for file in (tmp_path / "model").iterdir():
+        file.unlink()
+    (tmp_path / "model").rmdir()
+    assert list(fit(small(), tmp_path)) == []
+    assert_same(weights(tmp_path), before)
+
+
+def test_a_finished_run_keeps_what_was_added_to_its_model(tmp_path):
+    train(small(), tmp_path)
+    model = load(tmp_path)
+    model.design = replace(model.design, times={"2": (80.0, 1.5)})
+    model.save(tmp_path / "model")
+    train(small(), tmp_path)
+    assert load(tmp_path).times(2) == [80.0, 1.5]
 
 
 def test_a_model_that_cannot_be_written_says_so(tmp_path, monkeypatch):

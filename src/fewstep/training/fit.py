@@ -75,7 +75,7 @@ class Run:
         return build(self.design, {n: w.clone() for n, w in weights.items()}, self.device)
 
     def __iter__(self) -> Iterator[Step]:
-        batches = iter(self._batches())
+        batches, began = iter(self._batches()), self.state.step
         with _signals(self):
             while self.state.step < self.recipe.steps:
                 try:
@@ -89,7 +89,9 @@ class Run:
                     self.save()
                 if stopping and not finished:
                     return
-        self.finish()
+        whole = all((self.folder / "model" / name).is_file() for name in ("model.json", "weights.safetensors"))
+        if self.state.step > began or not whole:  # else the model stays, with the times that were found for it
+            self.finish()
 
     def _batches(self) -> Batches:
         r, p = self.recipe, self.processes
