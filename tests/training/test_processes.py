@@ -13,7 +13,7 @@ from training_helpers import losses, small, train, weights
 
 from fewstep.training.processes import Processes
 
-SCRIPT = """
+SCRIPT = r"""
 import sys
 from pathlib import Path
 import torch
@@ -27,7 +27,8 @@ from fewstep.training.processes import Processes
 kind = Processes()._accelerator.distributed_type.value
 for name in sys.argv[3:]:
     run = fit(RECIPES[name](sys.argv[2]), Path(sys.argv[1]) / name)
-    print(f"{name} {kind} {run.processes.rank} of {run.processes.world} has {len(run.stepper.rows)}", flush=True)
+    with open(Path(sys.argv[1]) / f"said-{run.processes.rank}", "a") as said:
+        said.write(f"{name} {kind} {run.processes.rank} of {run.processes.world} has {len(run.stepper.rows)}\n")
     for step in watch(run, quiet=True):
         if name == "stopped" and step.k == 3 and run.processes.rank == 1:
             run.stop = True  # a signal that only one of them sees
@@ -49,7 +50,7 @@ def launch(command, tmp_path, teacher, *names):
     arguments = [sys.executable, "-m", *command, str(script), str(tmp_path), str(teacher), *names]
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
-    return sorted(line for line in done.stdout.splitlines() if " of " in line)
+    return sorted(line for said in tmp_path.glob("said-*") for line in said.read_text().splitlines())
 
 
 def free_port():
