@@ -19,7 +19,10 @@ from fewstep.training.recipe import Recipe
 from fewstep.weightings import Uniform
 
 TIMES = ((80.0,), (80.0, 2.6))
-"""Sampling times that the models carry; the second was found with `fewstep times`."""
+"""Sampling times of the distilled model; the second was found with `fewstep times`."""
+
+UNSEARCHED = ((80.0,), (80.0, 1.0))
+"""Those of the others."""
 
 STUDENT = RAdam(lr=7e-4, betas=(0.9, 0.99), decay="cosine")
 
@@ -57,13 +60,20 @@ def cd() -> Recipe:
 def ect() -> Recipe:
     """Easy consistency tuning of the teacher: its weights are the start, it is not asked again."""
     pairs = parts.ect(q=2.0, stages=2, p_mean=0.3, p_std=1.8, c=0.03)
-    return replace(cd(), name="mnist-ect", objective=replace(pairs, weighting=Uniform()), guidance=1.0, steps=1400)
+    return replace(
+        cd(),
+        name="mnist-ect",
+        objective=replace(pairs, weighting=Uniform()),
+        guidance=1.0,
+        steps=1400,
+        times=UNSEARCHED,
+    )
 
 
 def ct() -> Recipe:
     """Consistency training with the paper's N(k) and μ(k), from the teacher's weights, as OpenAI's commands do."""
     objective = parts.ct(PseudoHuber(0.03), s_0=2, s_1=20, mu_0=0.9)
-    return replace(cd(), name="mnist-ct", objective=objective, guidance=1.0, steps=1300)
+    return replace(cd(), name="mnist-ct", objective=objective, guidance=1.0, steps=1300, times=UNSEARCHED)
 
 
 def ict() -> Recipe:
@@ -78,12 +88,13 @@ def ict() -> Recipe:
         guidance=1.0,
         steps=1600,
         ema=(0.998,),
+        times=UNSEARCHED,
     )
 
 
 def pd() -> Recipe:
     """Progressive distillation of the teacher, from 16 steps down to one: the paper's baseline."""
-    return replace(cd(), name="mnist-pd", objective=ProgressiveDistillation(first_steps=16), steps=2100)
+    return replace(cd(), name="mnist-pd", objective=ProgressiveDistillation(first_steps=16), steps=2100, times=())
 
 
 RECIPES = {f"mnist-{make.__name__}": make for make in (edm, cd, ect, ct, ict, pd)}
