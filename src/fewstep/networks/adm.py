@@ -10,6 +10,7 @@ a 1 × 1 convolution where the width changes. Attributes carry the names that th
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -53,7 +54,7 @@ class GroupNorm32(nn.GroupNorm):
         return F.group_norm(x.float(), self.num_groups, weight, bias, self.eps).to(x.dtype)
 
 
-class Recomputed(nn.Module):
+class Recomputed(nn.Module, ABC):
     """A block that, where asked, keeps no activations and computes them again in the backward pass."""
 
     def __init__(self, recompute: bool):
@@ -66,8 +67,9 @@ class Recomputed(nn.Module):
             return checkpoint(self.compute, *inputs, use_reentrant=False)  # type: ignore[return-value]
         return self.compute(*inputs)
 
+    @abstractmethod
     def compute(self, *inputs: Tensor) -> Tensor:
-        raise NotImplementedError
+        """What the block does."""
 
 
 class ResidualBlock(Recomputed):
