@@ -82,13 +82,15 @@ def convnext() -> nn.Module:
 
 
 CANDIDATES = {
-    "compact, bf16": Candidate(shaped, bf16=True),
-    "compact": Candidate(shaped),
-    "two group norms, bf16": Candidate(lambda: group_normed(shaped()), bf16=True),
-    "a skip a level, bf16": Candidate(lambda: shaped(skips="level"), bf16=True),
-    "a skip a level, wider, bf16": Candidate(lambda: shaped(widths=(48, 96), skips="level"), bf16=True),
-    "no attention, bf16": Candidate(lambda: shaped(attention=False), bf16=True),
-    "one block, wider, bf16": Candidate(lambda: shaped(widths=(48, 96), blocks=1), bf16=True),
+    "default, bf16": Candidate(shaped, bf16=True),
+    "a skip a block, bf16": Candidate(lambda: shaped(skips="block"), bf16=True),
+    "a skip a block": Candidate(lambda: shaped(skips="block")),
+    "a skip a block, two group norms, bf16": Candidate(lambda: group_normed(shaped(skips="block")), bf16=True),
+    "a skip a block, no attention, bf16": Candidate(lambda: shaped(attention=False, skips="block"), bf16=True),
+    "wider, bf16": Candidate(lambda: shaped(widths=(48, 96)), bf16=True),
+    "a skip a block, wider, one block, bf16": Candidate(
+        lambda: shaped(widths=(48, 96), blocks=1, skips="block"), bf16=True
+    ),
     "ConvNeXt blocks, wider, bf16": Candidate(convnext, bf16=True),
 }
 
@@ -146,7 +148,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     x_0, labels = read(args.data)
-    print(f"{'candidate':30s} {'params':>8s} {'img/s':>6s} {'steps':>6s}  loss; at t = {LEVELS}")
+    print(f"{'candidate':38s} {'params':>8s} {'img/s':>6s} {'steps':>6s}  loss; at t = {LEVELS}")
     for name in args.only:
         candidate = CANDIDATES[name]
         torch.manual_seed(0)
@@ -155,7 +157,7 @@ def main() -> None:
         at = validate(network, x_0[:HELD_OUT], labels[:HELD_OUT])
         parameters = sum(p.numel() for p in network.parameters()) / 1e6
         print(
-            f"{name:30s} {parameters:7.2f}M {steps * BATCH / args.seconds:6.0f} {steps:6d}  "
+            f"{name:38s} {parameters:7.2f}M {steps * BATCH / args.seconds:6.0f} {steps:6d}  "
             f"{sum(at) / len(at):.4f}; " + " ".join(f"{value:.3f}" for value in at),
             flush=True,
         )

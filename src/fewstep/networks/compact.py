@@ -39,7 +39,7 @@ class CompactShape(Architecture):
     """Pixels along one side that are folded into channels at the entrance."""
     attention: bool = True
     """Whether the middle, at the smallest grid, begins with attention over all of it."""
-    skips: Literal["block", "level"] = "block"
+    skips: Literal["block", "level"] = "level"
     """A skip for every residual block, beside its input; or one a level, added: two thirds of the cost and weights."""
     embedding: int = 128
     """Width of the embedding of noise level and class."""
@@ -54,21 +54,17 @@ class CompactShape(Architecture):
 class Compact(nn.Module):
     """The compact network: one norm a block, over the channels of each pixel; attention at the smallest grid only.
 
-    Measured by `benchmarks/compact_network.py` on one core with AVX-512 bf16: class-conditional MNIST, batch 128,
-    EDM's denoising with one forward pass more a step, as a consistency objective has; bf16 unless it says fp32.
+    Measured by `benchmarks/compact_network.py --seconds 60` on one core with AVX-512 bf16: class-conditional MNIST,
+    batch 128, EDM's denoising with one forward pass more a step, as a consistency objective has. After 60 s of
+    processor time each, the denoising loss over six noise levels, and the images seen, relative to the default:
 
-    Processor time of a step, relative to the default (0.90M parameters), in turn in one process:
+        the default, in bf16           0.722  1.00     the same without attention   0.733  0.72
+        skips="block"                  0.784  0.63     ConvNeXt blocks, 5 × 5       0.774  0.54
+        the same in fp32               0.833  0.52     the default, (48, 96) wide   0.820  0.55
+        the same with two group norms  0.848  0.43     the same, wide, one block    0.832  0.54
 
-        fp32 1.56 · two group norms a block instead of one pixel norm 1.66 · no attention 0.89 ·
-        skips="level" (0.62M) 0.71
-
-    Denoising loss over six noise levels after 60 s of processor time each, and images seen, relative to the default:
-
-        default 0.785, 1.00 · fp32 0.859, 0.72 · skips="level" 0.726, 1.49 · the same of widths (48, 96) 0.801,
-        0.82 · that of ConvNeXt blocks with 5 × 5 kernels 0.802, 0.77 · widths (48, 96), one block 0.821, 0.79
-
-    A minute is the beginning of training, where speed counts for most: `skips="level"` suits the shortest runs. That
-    attention pays for its ninth of the time was not measured; it gives every pixel sight of every other in one step.
+    ("The same" is skips="block".) A minute is the beginning of training, where speed counts for most; that attention
+    pays for its time in a long one was not measured: it gives every pixel sight of every other in one step.
     """
 
     def __init__(self, shape: CompactShape):

@@ -33,7 +33,7 @@ def edm() -> Recipe:
         name="mnist-edm",
         objective=Diffusion(p_mean=-0.6, p_std=1.4),
         data=Data("mnist-train.zip", size=28, channels=1),
-        architecture=CompactShape(image_channels=1, image_size=28, num_classes=10),
+        architecture=CompactShape(image_channels=1, image_size=28, num_classes=10, skips="block"),
         optimizer=AdamW(lr=2e-3, betas=(0.9, 0.99), warmup=50, decay="cosine"),
         steps=3000,
         label_drop=0.1,
