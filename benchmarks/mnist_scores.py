@@ -1,6 +1,6 @@
 """Scores of generated MNIST digits, read by the judge (see judge.py).
 
-    fewstep sample mnist -n 2000 --steps 1 --labels each --out one.npz
+    fewstep sample mnist -n 2000 --steps 1 --labels all --out one.npz
     python benchmarks/mnist_scores.py one.npz two.npz --reference mnist-test.zip [--training mnist-train.zip]
 
 Each file holds arr_0, uint8 (n, 28, 28, 1), and arr_1, the labels asked for (n,). A row of the table is
