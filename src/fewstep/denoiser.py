@@ -45,7 +45,7 @@ class Guided(nn.Module):
         D_w(x_t, t | c) = D(x_t, t | c) + w (D(x_t, t | c) − D(x_t, t))
 
     w = 0 is the plain conditional model; w = guidance_scale − 1. `nothing` turns the condition's keywords into those
-    that ask for nothing.
+    that ask for nothing. A call may bring its own w, one a sample (n,), as the keyword `guidance`.
     """
 
     def __init__(self, denoiser: nn.Module, w: float | Tensor, nothing: Callable[[Mapping[str, Any]], dict[str, Any]]):
@@ -58,10 +58,11 @@ class Guided(nn.Module):
     def schedule(self) -> Schedule:
         return self.denoiser.schedule  # type: ignore[return-value]
 
-    def forward(self, x_t: Tensor, t: float | Tensor, **cond: Any) -> Tensor:
+    def forward(self, x_t: Tensor, t: float | Tensor, *, guidance: Tensor | None = None, **cond: Any) -> Tensor:
         """The guided estimate of x_0; one network call on a batch of 2 n."""
         free, t = self.nothing(cond), as_times(t, x_t)
         both = {name: torch.cat([value, free[name]]) for name, value in cond.items()}
         asked, unasked = self.denoiser(torch.cat([x_t, x_t]), torch.cat([t, t]), **both).chunk(2)
-        w = expand_as(self.w, x_t) if isinstance(self.w, Tensor) else self.w
+        w = self.w if guidance is None else guidance
+        w = expand_as(w, x_t).to(x_t.dtype) if isinstance(w, Tensor) else w
         return asked + w * (asked - unasked)

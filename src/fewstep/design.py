@@ -7,7 +7,7 @@ from typing import Any
 from fewstep.codec import decode, encode
 from fewstep.conditions import Condition, Labels, Nothing
 from fewstep.networks import Architecture, CompactShape, UNetShape
-from fewstep.parameterizations import EDM, Boundary, Epsilon, Parameterization, Velocity
+from fewstep.parameterizations import EDM, Boundary, Epsilon, Latched, Parameterization, Sample, Velocity
 from fewstep.schedules import Discrete, Karras, Schedule
 from fewstep.spaces import Pixels, Space
 
@@ -44,6 +44,8 @@ PARTS = (
     Boundary,
     Epsilon,
     Velocity,
+    Sample,
+    Latched,
     Nothing,
     Labels,
     Pixels,

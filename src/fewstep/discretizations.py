@@ -8,6 +8,7 @@ so a curriculum has no state that a resumed run could lose. With positions p_i =
     Doubling    N(k) = min(s_0 2^⌊k/K'⌋, s_1) + 1, P(σ_i) a lognormal's mass   Song & Dhariwal 2023 (iCT), eqs. 10-11
     Shrinking   ln t ~ N(P_mean, P_std²), s = max(t (1 − n(t)/q^(a+1)), t_min) Geng et al. 2024 (ECT), section 3
                 n(t) = 1 + κ sigmoid(−b t), a the stage
+    Skipping    t one of the schedule's origins, s = max(t − k, 0)             Luo et al. 2023, section 4.3
 """
 
 import math
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fewstep.schedules import Karras, Schedule
+from fewstep.schedules import Discrete, Karras, Schedule
 
 
 class Discretization(ABC):
@@ -125,6 +126,25 @@ class Shrinking(Discretization):
         wider = 1 + self.kappa * torch.sigmoid(-self.b * t)
         ratio = (1 - wider / self.q ** (self.stage(progress) + 1)).clamp(0, 1 - 1e-5)  # still apart in float32
         return t, (t * ratio).clamp(min=schedule.t_min)
+
+
+@dataclass(frozen=True)
+class Skipping(Discretization):
+    """The pairs of latent consistency distillation: k noise levels apart, so that fewer of them span the trajectory."""
+
+    k: int = 20
+    """How many of the schedule's levels lie between the two times; 20 of 1,000 in the paper."""
+
+    def __post_init__(self):
+        if self.k < 1:
+            raise ValueError(f"Skipping needs at least 1 level between its times, not k={self.k}.")
+
+    def pairs(self, u: Tensor, schedule: Schedule, progress: float) -> tuple[Tensor, Tensor]:
+        if not isinstance(schedule, Discrete):
+            raise TypeError(f"Skipping counts the levels of a Discrete schedule; {type(schedule).__name__} has none.")
+        origins = schedule.origins().to(u.device, torch.float64)
+        t = origins[(u * len(origins)).long()]
+        return t, (t - self.k).clamp(min=schedule.t_min)
 
 
 def lognormal(u: Tensor, mean: float, std: float, schedule: Schedule) -> Tensor:

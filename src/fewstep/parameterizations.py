@@ -8,10 +8,13 @@ Boundary (Song et al. 2023, appendix C, eq. 25): the same shifted by t_min, so t
     c_skip = σ_d² / ((t − t_min)² + σ_d²)  c_out = (t − t_min) σ_d / √(t² + σ_d²)  c_in as above
 Epsilon (F predicts z) and Velocity (F predicts α_t z − σ_t x_0; Salimans & Ho 2022), for any schedule:
     D = (x_t − σ_t F) / α_t                D = α_t x_t − σ_t F
+Sample: F predicts x_0 itself, D = F.
+Latched (Luo et al. 2023, section 4.1): any of these, held to the boundary condition at t = 0, κ the time scaling:
+    D' = c_skip x_t + c_out D              c_skip = σ_d² / ((κ t)² + σ_d²)        c_out = κ t / √((κ t)² + σ_d²)
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -19,6 +22,10 @@ from torch import Tensor
 
 from fewstep.schedules import Schedule
 from fewstep.tensors import at_least_float32
+
+
+SMALLEST_ALPHA = 2.0**-12
+"""What stands for α = 0 where something is divided by it."""
 
 
 class Coefficients(NamedTuple):
@@ -79,10 +86,14 @@ class Boundary(Parameterization):
 
 @dataclass(frozen=True)
 class Epsilon(Parameterization):
-    """The network predicts the noise z; it is told the time itself."""
+    """The network predicts the noise z; it is told the time itself.
+
+    Pure noise (α = 0) tells nothing of x_0 by its noise: there α is taken as 2⁻¹², which keeps the estimate finite.
+    """
 
     def __call__(self, schedule: Schedule, t: Tensor) -> Coefficients:
         alpha, sigma = schedule(t)
+        alpha = alpha.clamp(min=SMALLEST_ALPHA)
         return Coefficients(1 / alpha, -sigma / alpha, torch.ones_like(alpha), at_least_float32(t))
 
 
@@ -93,6 +104,35 @@ class Velocity(Parameterization):
     def __call__(self, schedule: Schedule, t: Tensor) -> Coefficients:
         alpha, sigma = schedule(t)
         return Coefficients(alpha, -sigma, torch.ones_like(alpha), at_least_float32(t))
+
+
+@dataclass(frozen=True)
+class Sample(Parameterization):
+    """The network predicts x_0; it is told the time itself."""
+
+    def __call__(self, schedule: Schedule, t: Tensor) -> Coefficients:
+        one = torch.ones_like(at_least_float32(t))
+        return Coefficients(0 * one, one, one, at_least_float32(t))
+
+
+@dataclass(frozen=True)
+class Latched(Parameterization):
+    """A latent consistency function: another parameterization, held to D(x, 0) = x. Times are indices."""
+
+    inner: Parameterization = field(default_factory=Epsilon)
+    """What the network itself predicts."""
+    sigma_data: float = 0.5
+    """σ_d: how soon the identity gives way."""
+    timestep_scaling: float = 10.0
+    """κ, the factor before the time."""
+
+    consistent = True
+
+    def __call__(self, schedule: Schedule, t: Tensor) -> Coefficients:
+        c, scaled = self.inner(schedule, t), self.timestep_scaling * at_least_float32(t)
+        total = scaled**2 + self.sigma_data**2
+        skip, out = self.sigma_data**2 / total, scaled / total.sqrt()
+        return Coefficients(skip + out * c.skip, out * c.out, c.into, c.noise)
 
 
 def _log(t: Tensor, scale: float) -> Tensor:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from fewstep.schedules import Karras, Schedule
-from fewstep.solvers import Estimate, Heun, Solver, toward
+from fewstep.solvers import Estimate, Heun, Solver
 
 Noise = Callable[[int, Tensor], Tensor]
 """(number of the draw, a tensor like which) → unit noise. Draw 0 is the start; draw i comes before call i."""
@@ -145,16 +145,19 @@ def ancestral(
     clip: bool = True,
     **cond: Any,
 ) -> Tensor:
-    """Euler steps to below the next time, then fresh noise up to it, for a variance-exploding schedule.
+    """Euler steps to below the next time, then fresh noise up to it; for a DDPM schedule, DDPM's own sampler.
 
-    From t to s: up² = s² (t² − s²)/t² is drawn anew, down² = s² − up² is reached by the ODE.
+    From t to s, with τ = σ/α: up² = τ_s² (τ_t² − τ_s²)/τ_t² is drawn anew, down² = τ_s² − up² is reached by the ODE.
     """
     estimate = clipped(f) if clip else f
     for i, (t, s) in enumerate(pairwise(times)):
-        up = (s**2 * (t**2 - s**2) / t**2) ** 0.5
-        down = (s**2 - up**2) ** 0.5
-        x = toward(schedule, x, estimate(x, t, **cond), _time(t, x), _time(down, x))
-        x = x + up * noise(i + 1, x) if s > 0 else x
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule(_time(t, x)), schedule(_time(s, x))
+        # Written in σ_t and α_s, so that neither pure noise (α_t = 0) nor clean data (σ_s = 0) is divided by.
+        up = sigma_s * (1 - (sigma_s * alpha_t / (sigma_t * alpha_s)) ** 2).clamp(min=0).sqrt()
+        down = sigma_s**2 * alpha_t / (sigma_t * alpha_s)
+        x_0 = estimate(x, t, **cond)
+        x = alpha_s * x_0 + down / sigma_t * (x - alpha_t * x_0)
+        x = x + up * noise(i + 1, x) if sigma_s > 0 else x
     return x
 
 
@@ -164,16 +167,13 @@ def clipped(f: Estimate) -> Estimate:
 
 
 def teacher_times(schedule: Schedule, steps: int) -> list[float]:
-    """The schedule's grid of `steps` times and the final 0: what `solve` and `ancestral` walk."""
-    first = [schedule.t_max] if steps == 1 else schedule.grid(steps).tolist()
-    return [*first, 0.0]
+    """The schedule's times of `steps` steps and the clean end: what `solve` and `ancestral` walk."""
+    return schedule.walk(steps)
 
 
 def spaced_times(schedule: Schedule, steps: int) -> list[float]:
-    """`steps` Karras-spaced times for `trajectory`: t_max first, and t_min, where f is the identity, left out."""
-    if steps < 1:
-        raise ValueError(f"steps is at least 1, not {steps}.")
-    return schedule.grid(steps + 1).tolist()[:-1]
+    """The schedule's own choice of `steps` times for `trajectory`, t_max first."""
+    return schedule.jumps(steps)
 
 
 def _time(t: float, x: Tensor) -> Tensor:

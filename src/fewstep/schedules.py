@@ -3,7 +3,8 @@
     x_t = α_t x_0 + σ_t z,   z ~ N(0, I),   t in [t_min, t_max]
 
 Karras (variance exploding; Karras et al. 2022, table 1; Song et al. 2023, section 2):  α_t = 1, σ_t = t.
-Discrete (DDPM; Ho et al. 2020):  α_t = √ᾱ_t, σ_t = √(1 − ᾱ_t),  ᾱ_t = Π_{i ≤ t} (1 − β_i),  t an index 0 … T − 1.
+Discrete (DDPM; Ho et al. 2020):  α_t = √ᾱ_t, σ_t = √(1 − ᾱ_t),  ᾱ_t = Π_{i ≤ t} (1 − β_i),  t an index 0 … T − 1,
+and t = −1 the clean data.
 """
 
 from abc import ABC, abstractmethod
@@ -24,6 +25,8 @@ class Schedule(ABC):
     """The smallest time, the paper's ε: there a consistency function is the identity."""
     t_max: float
     """The largest time, the paper's T: there x_t is all but pure noise."""
+    clean: float = 0.0
+    """The time at which nothing is noise (σ = 0): where a solver's walk ends."""
 
     @abstractmethod
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,6 +35,18 @@ class Schedule(ABC):
     @abstractmethod
     def grid(self, n: int) -> Tensor:
         """n decreasing times from t_max to t_min, float64 (n,)."""
+
+    @abstractmethod
+    def jumps(self, n: int) -> list[float]:
+        """Good times for n calls of a consistency function (Algorithm 1), decreasing from t_max; ValueError for n < 1."""
+
+    @abstractmethod
+    def walk(self, n: int) -> list[float]:
+        """n + 1 times of a solver's walk along the ODE: decreasing from t_max, `clean` at last."""
+
+    @abstractmethod
+    def middle(self, t: Tensor, s: Tensor) -> Tensor:
+        """A time about half of the way from t to s in ln(α/σ): where a second-order step looks."""
 
     def perturb(self, x_0: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """A training input: α_t x_0 + σ_t z, for t a scalar or (n,)."""
@@ -77,6 +92,17 @@ class Karras(Schedule):
             raise ValueError(f"A grid has at least 2 times (t_max and t_min), not {n}.")
         return self.at(torch.linspace(0, 1, n, dtype=torch.float64))
 
+    def jumps(self, n: int) -> list[float]:
+        """Karras-spaced; t_min, where the function is the identity, is left out."""
+        return self.grid(_at_least_one(n) + 1).tolist()[:-1]
+
+    def walk(self, n: int) -> list[float]:
+        first = [self.t_max] if _at_least_one(n) == 1 else self.grid(n).tolist()
+        return [*first, self.clean]
+
+    def middle(self, t: Tensor, s: Tensor) -> Tensor:
+        return (t * s).sqrt()
+
     def again(self, x_0: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """x_0 + √(t² − t_min²) z: an estimate at t_min already has variance t_min²."""
         sigma = (at_least_float32(t) ** 2 - self.t_min**2).clamp(min=0).sqrt()
@@ -97,8 +123,13 @@ class Discrete(Schedule):
     """How β grows: linear in √β, linear in β, or ᾱ_t a squared cosine (Nichol & Dhariwal 2021, eq. 17)."""
     zero_snr: bool = False
     """Rescale so that the last level is pure noise (Lin et al. 2023, Algorithm 1)."""
+    betas: tuple[float, ...] = ()
+    """The T values of β themselves, where no formula gives them."""
+    origin: int = 50
+    """How many of the levels a consistency model was distilled on; those that `jumps` chooses from (Luo et al. 2023,
+    section 4.3: the skipping schedule)."""
 
-    t_min = 0.0
+    t_min, clean = 0.0, -1.0
 
     @property
     def t_max(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -107,13 +138,19 @@ class Discrete(Schedule):
     def __post_init__(self):
         if self.steps < 2:
             raise ValueError(f"Discrete needs at least 2 noise levels, not steps={self.steps}.")
+        if self.betas and len(self.betas) != self.steps:
+            raise ValueError(f"Discrete has {self.steps} noise levels, but {len(self.betas)} betas are given.")
+        if self.origin < 1:
+            raise ValueError(f"origin is at least 1, not {self.origin}.")
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """(√ᾱ_t, √(1 − ᾱ_t)); raises ValueError for an index outside 0 … T − 1."""
+        """(√ᾱ_t, √(1 − ᾱ_t)), and (1, 0) at −1; raises ValueError for an index outside −1 … T − 1."""
         index = t.round().long()
-        if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < self.steps:
-            raise ValueError(f"Times of this schedule are indices 0 … {self.steps - 1}; these reach {t.max():g}.")
-        cumulative = self.alphas_cumprod.to(t.device if t.device.type != "mps" else "cpu")[index]
+        if index.numel() and not -1 <= int(index.min()) <= int(index.max()) < self.steps:
+            raise ValueError(f"Times of this schedule are indices 0 … {self.steps - 1} (−1: clean); these are "
+                             f"{t.min():g} … {t.max():g}.")  # fmt: skip
+        at = t.device if t.device.type != "mps" else torch.device("cpu")
+        cumulative = torch.where(index < 0, 1.0, self.alphas_cumprod.to(at)[index.to(at).clamp(min=0)].to(t.device))
         dtype = torch.float64 if t.dtype == torch.float64 else torch.float32
         return cumulative.sqrt().to(t.device, dtype), (1 - cumulative).sqrt().to(t.device, dtype)
 
@@ -125,11 +162,35 @@ class Discrete(Schedule):
     def grid(self, n: int) -> Tensor:
         return torch.linspace(self.t_max, 0, n, dtype=torch.float64).round()
 
+    def origins(self) -> Tensor:
+        """The `origin` levels k − 1, 2 k − 1, …, k = ⌊T / origin⌋, increasing, int64: the grid of latent distillation."""
+        n = min(self.origin, self.steps)
+        return torch.arange(1, n + 1) * (self.steps // n) - 1
+
+    def jumps(self, n: int) -> list[float]:
+        """n of the `origins`, evenly spread from the last one on (999, 759, 499, 259 of 1,000 for n = 4)."""
+        origins = self.origins().flip(0)
+        if _at_least_one(n) > len(origins):
+            raise ValueError(f"This model was distilled on {len(origins)} levels: take at most as many steps, not {n}.")
+        return origins[torch.arange(n) * len(origins) // n].double().tolist()
+
+    def walk(self, n: int) -> list[float]:
+        """Evenly spaced and ending with the last level (Lin et al. 2023, `trailing`)."""
+        if _at_least_one(n) > self.steps:
+            raise ValueError(f"This schedule has {self.steps} levels: take at most as many steps, not {n}.")
+        levels = (torch.arange(n, 0, -1, dtype=torch.float64) * self.steps / n).round() - 1
+        return [*levels.tolist(), self.clean]
+
+    def middle(self, t: Tensor, s: Tensor) -> Tensor:
+        return ((t + s) / 2).floor()
+
 
 @lru_cache(maxsize=16)
 def _alphas_cumprod(schedule: Discrete) -> Tensor:
     n, first, last = schedule.steps, schedule.beta_start, schedule.beta_end
-    if schedule.spacing == "cosine":
+    if schedule.betas:
+        betas = torch.tensor(schedule.betas, dtype=torch.float64)
+    elif schedule.spacing == "cosine":
         level = torch.cos((torch.linspace(0, 1, n + 1, dtype=torch.float64) + 0.008) / 1.008 * torch.pi / 2) ** 2
         betas = (1 - level[1:] / level[:-1]).clamp(max=0.999)
     elif schedule.spacing == "linear":
@@ -141,3 +202,9 @@ def _alphas_cumprod(schedule: Discrete) -> Tensor:
         root = cumulative.sqrt()
         cumulative = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
     return cumulative
+
+
+def _at_least_one(n: int) -> int:
+    if n < 1:
+        raise ValueError(f"steps is at least 1, not {n}.")
+    return n

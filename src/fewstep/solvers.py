@@ -11,8 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from fewstep.parameterizations import SMALLEST_ALPHA
 from fewstep.schedules import Schedule
 from fewstep.tensors import as_times, expand_as
 
@@ -77,6 +79,25 @@ class Midpoint(Solver):
         return alpha_s * (x_t / alpha_t + (tau_s - tau_t) * slope)
 
 
+@dataclass(frozen=True)
+class DPMSolver(Solver):
+    """Second order in λ = ln(α/σ): DPM-Solver++(2S) (Lu et al. 2022, Algorithm 1); an Euler step where s is clean.
+
+    With h = λ_s − λ_t and a time m between, r = (λ_m − λ_t)/h:
+        D = D(x_t, t) + (D(x_m, m) − D(x_t, t))/(2 r),  x_m by an Euler step;  x_s = (σ_s/σ_t) x_t + α_s (1 − e^(−h)) D
+    """
+
+    calls = 2
+
+    def __call__(self, f: Estimate, schedule: Schedule, x_t: Tensor, t: Tensor, s: Tensor, **cond: Any) -> Tensor:
+        here, m = f(x_t, t, **cond), schedule.middle(as_times(t, x_t), as_times(s, x_t))
+        x_m = toward(schedule, x_t, here, t, m)
+        (_, tau_t), (_, tau_m), (_, tau_s) = (_scaled(schedule, time, x_t) for time in (t, m, s))
+        share = (tau_t / tau_m).log() / (tau_t / tau_s).log()  # r; 0 where s is clean
+        second = (f(x_m, m, **cond) - here) / (2 * share)
+        return toward(schedule, x_t, here + torch.where(tau_s > 0, second, 0.0), t, s)
+
+
 def toward(schedule: Schedule, x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor) -> Tensor:
     """The straight step to time s for a given estimate of x_0: α_s x_0 + (σ_s/σ_t)(x_t − α_t x_0)."""
     (alpha_t, sigma_t), (alpha_s, sigma_s) = _levels(schedule, t, x_t), _levels(schedule, s, x_t)
@@ -84,8 +105,9 @@ def toward(schedule: Schedule, x_t: Tensor, x_0: Tensor, t: Tensor, s: Tensor) -
 
 
 def _scaled(schedule: Schedule, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """(α_t, τ_t = σ_t/α_t), broadcastable against x and in its dtype."""
+    """(α_t, τ_t = σ_t/α_t), broadcastable against x and in its dtype; finite also for pure noise."""
     alpha, sigma = _levels(schedule, t, x)
+    alpha = alpha.clamp(min=SMALLEST_ALPHA)
     return alpha, sigma / alpha
 
 
