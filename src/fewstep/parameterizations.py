@@ -23,7 +23,6 @@ from torch import Tensor
 from fewstep.schedules import Schedule
 from fewstep.tensors import at_least_float32
 
-
 SMALLEST_ALPHA = 2.0**-12
 """What stands for α = 0 where something is divided by it."""
 

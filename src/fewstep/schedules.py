@@ -38,7 +38,7 @@ class Schedule(ABC):
 
     @abstractmethod
     def jumps(self, n: int) -> list[float]:
-        """Good times for n calls of a consistency function (Algorithm 1), decreasing from t_max; ValueError for n < 1."""
+        """Times for n calls of a consistency function (Algorithm 1), decreasing from t_max; ValueError for n < 1."""
 
     @abstractmethod
     def walk(self, n: int) -> list[float]:
@@ -163,7 +163,7 @@ class Discrete(Schedule):
         return torch.linspace(self.t_max, 0, n, dtype=torch.float64).round()
 
     def origins(self) -> Tensor:
-        """The `origin` levels k − 1, 2 k − 1, …, k = ⌊T / origin⌋, increasing, int64: the grid of latent distillation."""
+        """The `origin` levels k − 1, 2 k − 1, …, k = ⌊T / origin⌋, increasing, int64: latent distillation's grid."""
         n = min(self.origin, self.steps)
         return torch.arange(1, n + 1) * (self.steps // n) - 1
 
