@@ -215,8 +215,8 @@ def test_weights_of_another_network_are_refused(model):
     from fewstep.model import build
 
     weights = dict(model.denoiser.network.state_dict())
-    with pytest.raises(ValueError, match=r"do not fit the network: size mismatch"):
+    with pytest.raises(ValueError, match=r"do not fit the network: of \d+ tensors 3 of another shape \(stem.weight"):
         build(random_model(channels=3).design, weights)
     del weights["stem.weight"]
-    with pytest.raises(ValueError, match=r"missing \['stem.weight'\]"):
+    with pytest.raises(ValueError, match=r"1 missing \(stem.weight\)"):
         build(model.design, weights)

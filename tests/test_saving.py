@@ -8,6 +8,7 @@ from model_helpers import random_model
 from safetensors.torch import load_file
 
 from fewstep.design import from_json, to_json
+from fewstep.model import build
 from fewstep.saving import card, read_model, write_model
 
 
@@ -24,11 +25,13 @@ def test_round_trip(tmp_path):
         assert torch.equal(weights[name], w), name
 
 
-def test_half_precision_is_read_back_in_float32(tmp_path):
+def test_half_precision_stays_so_in_the_file_and_computes_in_float32(tmp_path):
     model = random_model()
     folder = save(tmp_path, model, dtype=torch.float16)
     assert {w.dtype for w in load_file(str(folder / "weights.safetensors")).values()} == {torch.float16}
-    for name, w in read_model(folder)[1].items():
+    design, weights = read_model(folder)
+    assert {w.dtype for w in weights.values()} == {torch.float16}
+    for name, w in build(design, weights, "cpu").denoiser.network.state_dict().items():
         assert w.dtype == torch.float32
         assert torch.equal(w, model.denoiser.network.state_dict()[name].half().float())
 

@@ -15,6 +15,7 @@ from fewstep.conditions import Asked
 from fewstep.denoiser import Denoiser
 from fewstep.design import Design
 from fewstep.editing import STROKE_TIMES, Measurement, edit, edit_times, redraw, slerp
+from fewstep.ondisk import outline
 from fewstep.sampling import Noise, ancestral, begin, check_times, last, solve, spaced_times, teacher_times, trajectory
 from fewstep.saving import write_model
 from fewstep.schedules import Schedule
@@ -273,15 +274,42 @@ class Model:
 
 
 def build(design: Design, weights: Mapping[str, Tensor], device: str | torch.device = "auto") -> Model:
-    """The model of a design with these weights (the network's state dict). Raises ValueError if they do not fit."""
-    network = design.architecture.build()
-    try:
-        missing, extra = network.load_state_dict(dict(weights), strict=False)
-    except RuntimeError as error:
-        raise ValueError(f"The weights do not fit the network: {str(error).splitlines()[-1].strip()}") from None
-    if missing or extra:
-        raise ValueError(f"The weights do not fit the network: missing {missing[:3]}, unexpected {extra[:3]}.")
-    return Model(Denoiser(network, design.schedule, design.parameterization), design, device)
+    """The model of a design with these weights (the network's state dict), in float32.
+
+    No second copy is made in memory: the network is laid out without weights, and they are taken over one at a time,
+    converted. Raises ValueError, with their names, for weights that are missing, too many or of another shape.
+    """
+    place = pick_device(device)
+    with torch.device("meta"):
+        network = design.architecture.build()
+    wanted = network.state_dict()
+    _check_weights(wanted, outline(weights))
+    own = {name: _taken_over(weights[name], like, place) for name, like in wanted.items()}
+    network.load_state_dict(own, assign=True)
+    return Model(Denoiser(network, design.schedule, design.parameterization), design, place)
+
+
+def _taken_over(w: Tensor, like: Tensor, device: torch.device) -> Tensor:
+    """A copy in the dtype of `like`, on the device and in the memory layout that a model has there."""
+    last = device.type == "cpu" and w.ndim == 4
+    layout = torch.channels_last if last else torch.contiguous_format
+    return torch.empty(w.shape, dtype=like.dtype, device=device, memory_format=layout).copy_(w)
+
+
+def _check_weights(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    shapes = {name: (tuple(given[name].shape), tuple(w.shape)) for name, w in wanted.items() if name in given}
+    wrong = {
+        "missing": [name for name in wanted if name not in given],
+        "that the network does not have": [name for name in given if name not in wanted],
+        "of another shape": [f"{name} {a}, not {b}" for name, (a, b) in shapes.items() if a != b],
+    }
+    found = [f"{len(names)} {kind} ({_first(names)})" for kind, names in wrong.items() if names]
+    if found:
+        raise ValueError(f"The weights do not fit the network: of {len(wanted)} tensors {'; '.join(found)}.")
+
+
+def _first(names: list[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
 def pick_device(device: str | torch.device) -> torch.device:

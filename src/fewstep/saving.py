@@ -1,15 +1,15 @@
 """A model as a folder: `model.json` (its design), `weights.safetensors` (its network) and `README.md` (its card)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from fewstep.design import Design, from_json, to_json
 from fewstep.files import read_json, whole_folder, write_json
+from fewstep.ondisk import OnDisk, safetensors
 
 
 def write_model(
@@ -29,8 +29,8 @@ def write_model(
         (aside / "README.md").write_text(card(design), encoding="utf-8")
 
 
-def read_model(folder: str | Path) -> tuple[Design, dict[str, Tensor]]:
-    """The design and the float32 weights in a folder.
+def read_model(folder: str | Path) -> tuple[Design, OnDisk]:
+    """The design and the weights in a folder, these in the file's own dtypes and read when they are asked for.
 
     Raises FileNotFoundError where there is no model, ValueError, naming the file, for a damaged one.
     """
@@ -39,35 +39,27 @@ def read_model(folder: str | Path) -> tuple[Design, dict[str, Tensor]]:
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} holds no model: {name} is missing.")
     design = from_json(read_json(folder / "model.json"), str(folder / "model.json"))
-    return design, read_weights(folder / "weights.safetensors")
-
-
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, floating ones in float32; ValueError for a file that is cut off or no such
-    file."""
-    try:
-        weights = load_file(str(path))
-    except (SafetensorError, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise ValueError(f"{path} is damaged or no safetensors file: {error}.") from None
-    return {name: w.float() if w.is_floating_point() and w.dtype != torch.float64 else w for name, w in weights.items()}
+    return design, safetensors(folder / "weights.safetensors")
 
 
 def _as(w: Tensor, dtype: torch.dtype | None) -> Tensor:
     return w.to(dtype) if w.is_floating_point() else w
 
 
-def card(design: Design) -> str:
-    """The model card: front matter for the Hub, then what is known of the model."""
+def card(design: Design, *, library: str = "fewstep", use: Sequence[str] | None = None) -> str:
+    """The model card: front matter for the Hub, what is known of the model, and Python that draws with it.
+
+    `use` are the lines of that Python, unless it is fewstep's. A licence is the author's to add: none is made up.
+    """
     about, a = design.about, design.architecture
     kind = "consistency model" if design.parameterization.consistent else "diffusion model"
     asked = f"{a.num_classes} classes" if a.num_classes else "unconditional"
+    names = ", ".join(design.class_names)
     lines = [
         "---",
-        "library_name: fewstep",
+        f"library_name: {library}",
         "pipeline_tag: unconditional-image-generation",
-        "tags: [consistency-models]",
+        f"tags: [{kind.replace(' ', '-')}s]",
         "---",
         f"# {about.get('name', 'A ' + kind)}",
         "",
@@ -79,12 +71,25 @@ def card(design: Design) -> str:
             f"- times for {steps} step(s): {', '.join(f'{t:g}' for t in times)}"
             for steps, times in design.times.items()
         ),
+        *([f"- classes: {names}"] if 0 < len(names) <= 1000 else []),
         "",
         "```python",
-        "import fewstep",
-        'model = fewstep.load("this folder")',
-        "x = model.sample(16, seed=0)",
+        *(usage(design, "this folder") if use is None else use),
         "```",
         "",
     ]
     return "\n".join(lines)
+
+
+def usage(design: Design, name: str) -> list[str]:
+    """Python that draws pictures with the model of this name."""
+    steps = max((int(steps) for steps in design.times if steps.isdigit()), default=1)
+    told = f"steps={steps}, " if design.parameterization.consistent else ""
+    told += "labels=0, " if design.architecture.num_classes else ""
+    return [
+        "import fewstep",
+        "",
+        f'model = fewstep.load("{name}")',
+        f"x = model.sample(16, {told}seed=0)",
+        'fewstep.save_grid(x, "grid.png")',
+    ]

@@ -60,18 +60,9 @@ def origin(source: str) -> dict[str, Any]:
 
 def weights_file(source: str) -> Path:
     """The file that `fewstep.load(source)` reads."""
-    from fewstep.formats import bundled
+    from fewstep.formats import locate
 
-    names, path = bundled(), Path(source)
-    if source in names and not path.exists():
-        path = names[source]
-    for folder in (path, path / "model"):
-        if (folder / "weights.safetensors").is_file():
-            return folder / "weights.safetensors"
-    kept = sorted(path.glob("state.safetensors")) or sorted(path.glob("checkpoints/step-*/state.safetensors"))
-    if not kept:
-        raise FileNotFoundError(f"There is no model in {source}.")
-    return kept[-1]
+    return locate(source)
 
 
 def versions() -> dict[str, str]:
