@@ -16,13 +16,34 @@ from fewstep.denoiser import Denoiser
 from fewstep.design import Design
 from fewstep.editing import STROKE_TIMES, Measurement, edit, edit_times, redraw, slerp
 from fewstep.ondisk import outline
-from fewstep.sampling import Noise, ancestral, begin, check_times, last, solve, spaced_times, teacher_times, trajectory
+from fewstep.sampling import (
+    Churn,
+    Noise,
+    ancestral,
+    begin,
+    check_times,
+    last,
+    solve,
+    spaced_times,
+    teacher_times,
+    trajectory,
+)
 from fewstep.saving import write_model
 from fewstep.schedules import Schedule
-from fewstep.solvers import Euler, Heun, Midpoint
+from fewstep.solvers import Euler, Heun, Midpoint, Solver
 from fewstep.tensors import noise as unit_noise
 
-SAMPLERS = ("consistency", "heun", "euler", "dpm", "ancestral")
+SOLVERS: dict[str, Solver] = {
+    "heun": Heun(),
+    "euler": Euler(),
+    "dpm": Midpoint(rho=3.0),
+    "midpoint": Midpoint(rho=1.0),
+    "progdist": Euler(),
+}
+"""The steps of the samplers that walk a diffusion model's ODE. `progdist` is for progressively distilled models: it
+ends at t_min, the others at 0."""
+
+SAMPLERS = ("consistency", *SOLVERS, "ancestral")
 """How pictures are drawn: `consistency` is Algorithm 1, the others walk a diffusion model's ODE or SDE."""
 
 TEACHER_STEPS = 18
@@ -85,6 +106,25 @@ class Model:
         steps = 1 if steps is None else steps
         return list(self.design.times.get(str(steps), ())) or spaced_times(self.schedule, steps)
 
+    def walk_times(self, sampler: str, steps: int | None = None, times: Sequence[float] | None = None) -> list[float]:
+        """The noise levels of a walk of `steps` steps (18), or along `times`, with its end: where nothing is noise (it
+        need not be given), but for `progdist`, which ends at t_min or at the last time given.
+
+        Raises ValueError for both at once and for unusable ones.
+        """
+        clean = [] if sampler == "progdist" else [self.schedule.clean]
+        if times is None:
+            steps = TEACHER_STEPS if steps is None else steps
+            return teacher_times(self.schedule, steps) if clean else self.schedule.grid(steps + 1).tolist()
+        levels = [float(t) for t in times if t != self.schedule.clean]
+        check_times(levels, self.schedule)
+        walk = [*levels, *clean]
+        if len(walk) < 2:
+            raise ValueError(f"The sampler {sampler} needs at least two times: where it starts and where it ends.")
+        if steps is not None and steps != len(walk) - 1:
+            raise ValueError(f"steps={steps} and {len(levels)} times contradict each other: give one of the two.")
+        return walk
+
     def edit_times(self, steps: int | None = None, times: Sequence[float] | None = None) -> list[float]:
         """The same for Algorithm 4: `times` themselves, or `fewstep.editing.edit_times` for `steps` calls (8)."""
         if times is not None:
@@ -103,25 +143,29 @@ class Model:
         sampler: str | None = None,
         first: int = 0,
         batch: int = BATCH,
+        churn: Churn | None = None,
         clip: bool = True,
         progress: Callable[[int], None] | None = None,
     ) -> Tensor:
         """n pictures, the ones with indices first … first + n − 1.
 
         `sampler` is one of SAMPLERS: `consistency` (with `steps` or `times`) unless this is a diffusion model, which
-        takes `heun` with 18 steps; after the given `times` a walk ends at 0. `progress` is called with the number of
-        pictures of each finished batch. Raises ValueError for what cannot be asked.
+        takes `heun` with 18 steps. `churn` adds fresh noise to a walk along the ODE; `clip` keeps every estimate in
+        [-1, 1]. `progress` is called with the number of pictures of each finished batch. Raises ValueError for what
+        cannot be asked.
         """
         sampler = sampler or ("consistency" if self.consistent else "heun")
         if sampler not in SAMPLERS:
             raise ValueError(f"There is no sampler '{sampler}'; there are: {', '.join(SAMPLERS)}.")
+        if churn and churn.s_churn and sampler not in SOLVERS:
+            raise ValueError(f"Churn is for walks along the ODE ({', '.join(SOLVERS)}), not for {sampler}.")
         asked = self._ask(labels, seed, range(first, first + n))
 
         def draw(rows: range, cond: dict[str, Any], noise: Noise) -> Tensor:
             z = noise(0, torch.empty(len(rows), *self.shape, device=self.device))
             if sampler == "consistency":
                 return self._multistep(z, self.times(steps, times), noise, clip, cond)
-            return self._walk(sampler, z, steps, times, noise, clip, cond)
+            return self._walk(sampler, z, self.walk_times(sampler, steps, times), churn, noise, clip, cond)
 
         return self._in_batches(draw, range(first, first + n), asked, seed, batch, progress)
 
@@ -219,24 +263,12 @@ class Model:
         start = begin(self.schedule, z, times)
         return last(trajectory(self.denoiser, self.schedule, start, times, noise=noise, clip=clip, **cond))
 
-    def _walk(self, sampler: str, z, steps, times, noise: Noise, clip: bool, cond: dict[str, Any]) -> Tensor:
-        times = self._walk_times(steps, times)
+    def _walk(self, sampler: str, z: Tensor, times, churn: Churn | None, noise: Noise, clip: bool, cond) -> Tensor:
         x, options = begin(self.schedule, z, times), {"noise": noise, "clip": clip, **cond}
         if sampler == "ancestral":
             return ancestral(self.denoiser, self.schedule, x, times, **options)
-        solver = {"heun": Heun(), "euler": Euler(), "dpm": Midpoint()}[sampler]
-        x = solve(self.denoiser, self.schedule, x, times, solver=solver, **options)
+        x = solve(self.denoiser, self.schedule, x, times, solver=SOLVERS[sampler], churn=churn, **options)
         return x.clamp(-1, 1) if clip else x
-
-    def _walk_times(self, steps: int | None, times: Sequence[float] | None) -> list[float]:
-        """Given times, with a final 0 where it is missing; else the schedule's grid of `steps`."""
-        if times is None:
-            return teacher_times(self.schedule, TEACHER_STEPS if steps is None else steps)
-        calls = [float(t) for t in times if t != 0]
-        if steps is not None and steps != len(calls):
-            raise ValueError(f"steps={steps} and {len(calls)} times contradict each other: give one of the two.")
-        check_times(calls, self.schedule)
-        return [*calls, 0.0]
 
     def _edited(self, pictures: Tensor, labels: Asked, seed: int, first: int, batch: int, apply) -> Tensor:
         indices = range(first, first + len(pictures))
