@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 PUBLIC = {
     "load": "fewstep.formats",
+    "push_to_hub": "fewstep.formats.hub",
     "Model": "fewstep.model",
     "save_grid": "fewstep.images",
     "Denoiser": "fewstep.denoiser",
@@ -27,6 +28,8 @@ PUBLIC = {
     "SuperResolve": "fewstep.editing",
     "fit": "fewstep.training.fit",
     "Recipe": "fewstep.training.recipe",
+    "CMStochasticIterativeScheduler": "fewstep.dropin.consistency_scheduler",
+    "CMStochasticIterativeSchedulerOutput": "fewstep.dropin.consistency_scheduler",
 }
 """Every public name and the module it lives in: to add a name, add a line."""
 
