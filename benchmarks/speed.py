@@ -30,13 +30,14 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "networks"))
-from test_unet import as_diffusers, diffusers_network, randomized  # the mapping between the two networks' names
+from test_unet import diffusers_network, randomized
 
 from fewstep.conditions import Labels
 from fewstep.denoiser import Denoiser
 from fewstep.design import Design
 from fewstep.discretizations import Grid
 from fewstep.distances import PseudoHuber
+from fewstep.formats.diffusers_names import to_diffusers
 from fewstep.model import Model
 from fewstep.networks import CompactShape, UNetShape
 from fewstep.objectives import ConsistencyTraining, Draw
@@ -103,7 +104,7 @@ def networks(o: Options) -> tuple[nn.Module, UNet2DModel]:
     torch.manual_seed(0)
     ours = randomized(o.shape.build())
     theirs = diffusers_network(o.shape)
-    theirs.load_state_dict(as_diffusers(o.shape, ours.state_dict()))
+    theirs.load_state_dict(to_diffusers(o.shape, ours.state_dict()))
     layout = torch.channels_last if o.channels_last else torch.contiguous_format
     return ours.to(o.device), theirs.to(o.device, memory_format=layout)  # type: ignore[call-overload]
 

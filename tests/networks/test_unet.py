@@ -1,6 +1,5 @@
 """The papers' U-Net: sizes of the released weights, equality with diffusers' network, and its switches."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -8,6 +7,8 @@ import torch
 from diffusers import UNet2DModel
 from torch import Tensor, nn
 
+from fewstep.formats.diffusers_names import to_diffusers
+from fewstep.formats.diffusers_unet import config_of
 from fewstep.networks import UNet, UNetShape
 
 IMAGENET_64 = UNetShape(
@@ -104,82 +105,9 @@ def test_plain_resizing_has_openais_keys():
     assert state["output_blocks.14.1.conv.weight"].shape == (256, 256, 3, 3)  # level 128: no attention, index 1
 
 
-RESIDUAL = {
-    "in_layers.0": "norm1",
-    "in_layers.2": "conv1",
-    "emb_layers.1": "time_emb_proj",
-    "out_layers.0": "norm2",
-    "out_layers.3": "conv2",
-    "skip_connection": "conv_shortcut",
-}
-
-
-def as_diffusers(shape: UNetShape, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """OpenAI's weights under diffusers' names, by the mapping of its conversion script."""
-    told = {"time_embed.0": "time_embedding.linear_1", "time_embed.2": "time_embedding.linear_2"}
-    told |= {"label_emb": "class_embedding", "input_blocks.0.0": "conv_in"}
-    told |= {"out.0": "conv_norm_out", "out.2": "conv_out", "middle_block.0": "mid_block.resnets.0"}
-    told |= {"middle_block.1": "mid_block.attentions.0", "middle_block.2": "mid_block.resnets.1"}
-    told |= dict(_blocks(shape))
-    out = {}
-    for name, value in state.items():
-        theirs = max((ours for ours in told if name.startswith(ours + ".")), key=len)
-        rest, kind = name[len(theirs) + 1 :].rpartition(".")[::2]
-        new = told[theirs]
-        if rest == "qkv":
-            parts = value.squeeze((-1, -2) if value.ndim == 4 else ()).chunk(3)
-            out |= {f"{new}.to_{letter}.{kind}": part for letter, part in zip("qkv", parts, strict=True)}
-            continue
-        if rest == "proj_out":
-            rest, value = "to_out.0", value.squeeze((-1, -2) if value.ndim == 4 else ())
-        rest = {"norm": "group_norm", "op": "conv"}.get(rest, RESIDUAL.get(rest, rest))
-        out[".".join(part for part in (new, rest, kind) if part)] = value
-    return out
-
-
-def _blocks(shape: UNetShape) -> Iterator[tuple[str, str]]:
-    last, blocks = len(shape.channel_mult) - 1, shape.num_res_blocks
-    index = 1
-    for level in range(last + 1):
-        for j in range(blocks):
-            yield f"input_blocks.{index}.0", f"down_blocks.{level}.resnets.{j}"
-            yield f"input_blocks.{index}.1", f"down_blocks.{level}.attentions.{j}"
-            index += 1
-        if level < last:
-            yield f"input_blocks.{index}.0", f"down_blocks.{level}.downsamplers.0"
-            index += 1
-    for i in range((last + 1) * (blocks + 1)):
-        level, j = divmod(i, blocks + 1)
-        attends = shape.image_size >> (last - level) in shape.attention_resolutions
-        yield f"output_blocks.{i}.0", f"up_blocks.{level}.resnets.{j}"
-        if attends:
-            yield f"output_blocks.{i}.1", f"up_blocks.{level}.attentions.{j}"
-        yield f"output_blocks.{i}.{1 + attends}", f"up_blocks.{level}.upsamplers.0"
-
-
 def diffusers_network(shape: UNetShape) -> UNet2DModel:
-    """diffusers' network of this shape."""
-    kind = "resnet" if shape.resblock_updown else "conv"
-    plain = (
-        ("ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D") if shape.resblock_updown else ("DownBlock2D", "UpBlock2D")
-    )
-    sizes = [shape.image_size >> level for level in range(len(shape.channel_mult))]
-    attends = [size in shape.attention_resolutions for size in sizes]
-    return UNet2DModel(
-        sample_size=shape.image_size,
-        in_channels=shape.image_channels,
-        out_channels=shape.image_channels,
-        down_block_types=tuple("AttnDownBlock2D" if a else plain[0] for a in attends),
-        up_block_types=tuple("AttnUpBlock2D" if a else plain[1] for a in reversed(attends)),
-        block_out_channels=shape.widths(),
-        layers_per_block=shape.num_res_blocks,
-        downsample_type=kind,
-        upsample_type=kind,
-        attention_head_dim=shape.num_head_channels,
-        attn_norm_num_groups=32,
-        resnet_time_scale_shift="scale_shift" if shape.use_scale_shift_norm else "default",
-        num_class_embeds=shape.num_classes or None,
-    ).eval()
+    """Stock diffusers' network of this shape, from the config that fewstep writes."""
+    return UNet2DModel.from_config(config_of(shape)).eval()
 
 
 @pytest.mark.parametrize("num_classes", [0, 5], ids=["unconditional", "conditional"])
@@ -188,7 +116,7 @@ def diffusers_network(shape: UNetShape) -> UNet2DModel:
 def test_it_is_the_network_of_diffusers(scale_shift, updown, num_classes):
     shape = replace(TINY, use_scale_shift_norm=scale_shift, resblock_updown=updown, num_classes=num_classes)
     ours, theirs = randomized(shape.build()), diffusers_network(shape)
-    theirs.load_state_dict(as_diffusers(shape, ours.state_dict()))  # strict: every name is there
+    theirs.load_state_dict(to_diffusers(shape, ours.state_dict()))  # strict: every name is there
     x, c_noise = batch(shape)
     labels = torch.tensor([0, 4, 2]) if num_classes else None
     with torch.no_grad():
