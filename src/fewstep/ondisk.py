@@ -7,7 +7,7 @@ The file is read, not mapped into memory: pages of a mapped file count as the pr
 
 import json
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -45,7 +45,7 @@ class OnDisk(Mapping[str, Tensor]):
         last = sum((size - 1) * stride for size, stride in zip(like.shape, like.stride(), strict=True))
         raw = torch.empty(last + 1 if like.numel() else 0, dtype=like.dtype)
         self._file.seek(self.offsets[name])
-        if self._file.readinto(memoryview(raw.view(torch.uint8).numpy())) != raw.nbytes:
+        if self._file.readinto(raw.view(torch.uint8).numpy().data) != raw.nbytes:
             raise ValueError(f"{self.path} is cut off: it ends within {name}.")
         return raw.as_strided(like.shape, like.stride())
 
@@ -61,9 +61,28 @@ class OnDisk(Mapping[str, Tensor]):
         return OnDisk(self.path, outline, {new: self.offsets[old] for new, old in names.items()})
 
 
+class Changed(Mapping[str, Tensor]):
+    """The same tensors, each changed by `change(name, w)` once it is read."""
+
+    def __init__(self, weights: Mapping[str, Tensor], change: Callable[[str, Tensor], Tensor]):
+        self.weights, self.change = weights, change
+        self.outline = {name: change(name, w) for name, w in outline(weights).items()}
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.change(name, self.weights[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.weights)
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+
 def outline(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Dtypes and shapes as meta tensors; nothing is read."""
-    return weights.outline if isinstance(weights, OnDisk) else {name: w.to("meta") for name, w in weights.items()}
+    if isinstance(weights, OnDisk | Changed):
+        return weights.outline
+    return {name: w.to("meta") for name, w in weights.items()}
 
 
 def safetensors(path: str | Path) -> OnDisk:
