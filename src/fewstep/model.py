@@ -259,6 +259,15 @@ class Model:
         """
         write_model(folder, self.design, self.denoiser.network.state_dict())
 
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Uploads the model with its card to the Hugging Face Hub: `fewstep.push_to_hub(model, repo_id, …)`.
+
+        `options` are format ("fewstep" or "diffusers"), private, token, commit_message.
+        """
+        from fewstep import push_to_hub  # the forms of files are a floor above models
+
+        return push_to_hub(self, repo_id, **options)
+
     def _multistep(self, z: Tensor, times: list[float], noise: Noise, clip: bool, cond: dict[str, Any]) -> Tensor:
         start = begin(self.schedule, z, times)
         return last(trajectory(self.denoiser, self.schedule, start, times, noise=noise, clip=clip, **cond))

@@ -13,11 +13,17 @@ from fewstep.ondisk import OnDisk, safetensors
 
 
 def write_model(
-    folder: str | Path, design: Design, weights: Mapping[str, Tensor], dtype: torch.dtype | None = None
+    folder: str | Path,
+    design: Design,
+    weights: Mapping[str, Tensor],
+    dtype: torch.dtype | None = None,
+    *,
+    name: str = "this folder",
 ) -> None:
     """Writes a model; `dtype` (such as torch.float16) makes the file smaller. The old one stays until then.
 
-    Raises FileExistsError for a folder that holds other files: it would lose them.
+    `name` is what the card's Python loads. Raises FileExistsError for a folder that holds other files: it would lose
+    them.
     """
     folder = Path(folder)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "model.json").is_file():
@@ -26,7 +32,7 @@ def write_model(
     with whole_folder(folder) as aside:
         save_file(kept, str(aside / "weights.safetensors"))
         write_json(aside / "model.json", to_json(design))
-        (aside / "README.md").write_text(card(design), encoding="utf-8")
+        (aside / "README.md").write_text(card(design, use=usage(design, name)), encoding="utf-8")
 
 
 def read_model(folder: str | Path) -> tuple[Design, OnDisk]:

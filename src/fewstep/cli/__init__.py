@@ -18,6 +18,7 @@ VERBS = {
     "sample": "draw pictures",
     "edit": "inpaint, colorize, superres, stroke, denoise, interpolate",
     "data": "look at pictures before training on them: data check PATH",
+    "convert": "write a model in another form: fewstep's, OpenAI's, diffusers'",
     "times": "search for good sampling times",
     "models": "the models that come with the package",
 }
