@@ -44,7 +44,7 @@ def test_what_cannot_be_asked(asked, words):
 
 def test_minus_one_asks_for_nothing():
     assert Labels(3).ask(-1, 0, range(2)).tolist() == [-1, -1]
-    assert Labels.nothing({"labels": torch.tensor([0, 2])})["labels"].tolist() == [-1, -1]
+    assert Labels(10).nothing({"labels": torch.tensor([0, 2])})["labels"].tolist() == [-1, -1]
 
 
 def test_an_unconditional_model_takes_no_labels():

@@ -1,23 +1,25 @@
 """Conditions: what an image is asked to show, as keywords of the network.
 
-`Nothing` asks for nothing, `Labels` for a class. A label of -1 asks for nothing in particular: training drops
-labels to it
-now and then, which gives classifier-free guidance its unconditional half.
+`Nothing` asks for nothing, `Labels` for a class, `Prompts` for what words say, `Table` (in training) for one of a list
+of prompts. A label of -1 and the empty prompt ask for nothing in particular: training drops labels to them now and
+then, which gives classifier-free guidance its unconditional half.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fewstep.networks.adapters.text import TextEncoder, Tokenizer
 from fewstep.tensors import LABEL, rng
 
-Asked = int | Sequence[int] | Tensor | np.ndarray | np.integer | None
-"""What a user may say: one label for all, one for each, or nothing."""
+Asked = int | str | Sequence[int] | Sequence[str] | Tensor | np.ndarray | np.integer | None
+"""What a user may say: one label (or prompt) for all, one for each, or nothing."""
 
 
 class Condition(ABC):
@@ -25,14 +27,13 @@ class Condition(ABC):
 
     @abstractmethod
     def __call__(self, labels: Tensor) -> dict[str, Any]:
-        """The keywords for a batch with these labels (n,), int64."""
+        """The keywords for a batch with these labels (n,), int64; for prompts labels are their tokens (n, …)."""
 
     @abstractmethod
     def ask(self, asked: Asked, seed: int, indices: range) -> Tensor:
-        """The labels (len(indices),) of the images with these indices; ValueError for what the model cannot show."""
+        """The labels (len(indices), …) of the images with these indices; ValueError for what the model cannot show."""
 
-    @staticmethod
-    def nothing(cond: Mapping[str, Any]) -> dict[str, Any]:
+    def nothing(self, cond: Mapping[str, Any]) -> dict[str, Any]:
         """The keywords that ask for nothing, in the shape of `cond`."""
         return {name: torch.full_like(value, -1) for name, value in cond.items()}
 
@@ -62,6 +63,8 @@ class Labels(Condition):
 
     def ask(self, asked: Asked, seed: int, indices: range) -> Tensor:
         """An int for all, one for each, or None: drawn per image from (seed, index)."""
+        if isinstance(asked, str):
+            raise ValueError(f"This model takes labels, whole numbers, not the words {asked!r}.")
         if asked is None:
             drawn = [int(rng(seed, LABEL, i).integers(self.num_classes)) for i in indices]
             return torch.tensor(drawn, dtype=torch.int64)
@@ -81,3 +84,75 @@ class Labels(Condition):
                 f"not {int(labels[(labels < -1) | (labels >= self.num_classes)][0])}."
             )
         return labels
+
+
+@dataclass(frozen=True)
+class Prompts(Condition):
+    """A model of text to images."""
+
+    source: str
+    """The folder or Hub id of a pipeline: its tokenizers and text encoders are loaded when first needed."""
+    size: int | None = None
+    """The width of the pictures that SDXL is told; None for models that are not told it."""
+    zero_empty: bool = False
+    """Whether nothing is asked for by zeros (SDXL), instead of by the empty prompt."""
+
+    @torch.no_grad()
+    def __call__(self, labels: Tensor) -> dict[str, Any]:
+        """{"prompt": (n, L, D)}, and for SDXL `pooled` (n, P) and `sizes` (n, 6), of tokens (n, L) or (n, 2, L)."""
+        return self._told(_encoder(self.source).to(labels.device)(labels))
+
+    def ask(self, asked: Asked, seed: int, indices: range) -> Tensor:
+        """Tokens, of one prompt for all or one for each; None is the empty prompt."""
+        prompts = [asked or ""] if asked is None or isinstance(asked, str) else asked
+        if not isinstance(prompts, Sequence) or not all(isinstance(prompt, str) for prompt in prompts):
+            raise ValueError(f"This model takes prompts, words, not {asked!r}.")
+        if len(prompts) not in (1, len(indices)):
+            raise ValueError(f"{len(indices)} images need one prompt or {len(indices)}, not {len(prompts)}.")
+        tokens = _tokenizer(self.source)(prompts)  # type: ignore[arg-type]
+        return tokens.expand(len(indices), *tokens.shape[1:])
+
+    @torch.no_grad()
+    def nothing(self, cond: Mapping[str, Any]) -> dict[str, Any]:
+        """The empty prompt's keywords, or zeros; sizes are told as they are."""
+        like: Tensor = cond["prompt"]
+        if self.zero_empty:
+            return {name: value if name == "sizes" else torch.zeros_like(value) for name, value in cond.items()}
+        empty = _encoder(self.source).to(like.device)(_tokenizer(self.source)([""]).to(like.device))
+        return {**cond, **{name: value.to(like.dtype).expand_as(cond[name]) for name, value in empty.items()}}
+
+    def _told(self, embedded: dict[str, Tensor]) -> dict[str, Any]:
+        if self.size is None:
+            return embedded
+        n, width = len(embedded["prompt"]), float(self.size)
+        sizes = torch.tensor([width, width, 0.0, 0.0, width, width], device=embedded["prompt"].device)
+        return {**embedded, "sizes": sizes.expand(n, 6)}
+
+
+@lru_cache(maxsize=4)
+def _encoder(source: str) -> TextEncoder:
+    return TextEncoder.load(source)
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(source: str) -> Tokenizer:
+    return Tokenizer(source)
+
+
+@dataclass(frozen=True)
+class Table(Condition):
+    """A list of prompts whose keywords were computed before; labels are places in the list. For training."""
+
+    rows: Callable[[Tensor], dict[str, Tensor]]
+    """Places (n,), −1 for the empty prompt, on the CPU → the keywords of these prompts."""
+
+    def __call__(self, labels: Tensor) -> dict[str, Any]:
+        return {name: value.to(labels.device) for name, value in self.rows(labels.cpu()).items()}
+
+    def ask(self, asked: Asked, seed: int, indices: range) -> Tensor:
+        raise ValueError("A table of prompts is for training; ask the trained model.")
+
+    def nothing(self, cond: Mapping[str, Any]) -> dict[str, Any]:
+        first = next(iter(cond.values()))
+        empty = self(torch.tensor([-1], device=first.device))
+        return {**cond, **{name: value.expand_as(cond[name]) for name, value in empty.items()}}

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fewstep.codec import decode, encode
-from fewstep.conditions import Condition, Labels, Nothing
+from fewstep.conditions import Condition, Labels, Nothing, Prompts
 from fewstep.networks import Architecture, CompactShape, UNetShape
+from fewstep.networks.adapters import LatentUNetShape, Lora
 from fewstep.parameterizations import EDM, Boundary, Epsilon, Latched, Parameterization, Sample, Velocity
 from fewstep.schedules import Discrete, Karras, Schedule
-from fewstep.spaces import Pixels, Space
+from fewstep.spaces import Latents, Pixels, Space
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ PARTS = (
     Design,
     CompactShape,
     UNetShape,
+    LatentUNetShape,
+    Lora,
     Karras,
     Discrete,
     EDM,
@@ -48,7 +51,9 @@ PARTS = (
     Latched,
     Nothing,
     Labels,
+    Prompts,
     Pixels,
+    Latents,
 )
 """Every class that a model's file may name."""
 

@@ -1,14 +1,20 @@
-"""Spaces: where the data live that a network sees. Pixels are themselves; latents (to come) pass through an
-autoencoder."""
+"""Spaces: where the data live that a network sees. Pixels are themselves; latents pass through an autoencoder."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import lru_cache
 
+import torch
 from torch import Tensor
+
+from fewstep.networks.adapters.autoencoder import Autoencoder
 
 
 class Space(ABC):
     """Pictures ↔ the x_0 of the network."""
+
+    bounded: bool = True
+    """Whether x_0 lies in [-1, 1], so that estimates of it are clipped."""
 
     @abstractmethod
     def encode(self, images: Tensor) -> Tensor:
@@ -28,3 +34,31 @@ class Pixels(Space):
 
     def decode(self, x_0: Tensor) -> Tensor:
         return x_0
+
+
+@dataclass(frozen=True)
+class Latents(Space):
+    """The latents of an autoencoder."""
+
+    source: str
+    """The folder or Hub id of a pipeline (its `vae`) or of an autoencoder; it is loaded when first needed."""
+
+    bounded = False
+
+    def autoencoder(self, device: torch.device | str = "cpu") -> Autoencoder:
+        """The autoencoder, moved to a device; loaded once a process. OSError where there is none."""
+        return _autoencoder(self.source).to(device)
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """The means of the latents."""
+        return self.autoencoder(images.device).moments(images)[0]
+
+    @torch.no_grad()
+    def decode(self, x_0: Tensor) -> Tensor:
+        return self.autoencoder(x_0.device).decode(x_0)
+
+
+@lru_cache(maxsize=4)
+def _autoencoder(source: str) -> Autoencoder:
+    return Autoencoder.load(source)

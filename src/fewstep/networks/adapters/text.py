@@ -1,0 +1,82 @@
+"""Prompts as numbers: tokens (n, L), or (n, 2, L) for the two encoders of SDXL, and their embeddings.
+
+Stable Diffusion   prompt = the last layer's normed states (n, L, D)
+SDXL               prompt = both encoders' last states but one, side by side; pooled = the second one's projection
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+FOLDERS = ("text_encoder", "text_encoder_2")
+TOKENIZERS = ("tokenizer", "tokenizer_2")
+
+
+class TextEncoder(nn.Module):
+    """One CLIP text encoder, or the two of SDXL."""
+
+    def __init__(self, encoders: Sequence[nn.Module]):
+        super().__init__()
+        self.encoders = nn.ModuleList(encoders)
+
+    @classmethod
+    def of(cls, configs: Sequence[Mapping[str, Any]]) -> "TextEncoder":
+        """Freshly initialised, from what each config.json says."""
+        from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+        kinds = (CLIPTextModel, CLIPTextModelWithProjection)
+        return cls([kind(CLIPTextConfig(**dict(c))) for kind, c in zip(kinds, copy.deepcopy(configs), strict=False)])
+
+    @classmethod
+    def load(cls, source: str | Path) -> "TextEncoder":
+        """Those of a pipeline's folder or Hub id, frozen; OSError where there are none."""
+        from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+        found: list[nn.Module] = [CLIPTextModel.from_pretrained(source, subfolder=FOLDERS[0])]
+        if two_encoders(source):
+            found.append(CLIPTextModelWithProjection.from_pretrained(source, subfolder=FOLDERS[1]))
+        return cls(found).eval().requires_grad_(False)
+
+    def forward(self, tokens: Tensor) -> dict[str, Tensor]:
+        """{"prompt": (n, L, D)}, and {"pooled": (n, P)} with two encoders."""
+        if len(self.encoders) == 1:
+            return {"prompt": self.encoders[0](tokens)[0]}
+        pairs = zip(self.encoders, tokens.unbind(1), strict=True)
+        states = [encoder(part, output_hidden_states=True) for encoder, part in pairs]
+        prompt = torch.cat([state.hidden_states[-2] for state in states], dim=-1)
+        return {"prompt": prompt, "pooled": states[1].text_embeds}
+
+
+class Tokenizer:
+    """Words to tokens, by the tokenizers of a pipeline's folder or Hub id."""
+
+    def __init__(self, source: str | Path):
+        from transformers import CLIPTokenizer
+
+        names = TOKENIZERS if two_encoders(source) else TOKENIZERS[:1]
+        self.tokenizers = [CLIPTokenizer.from_pretrained(source, subfolder=name) for name in names]
+
+    def __call__(self, prompts: Sequence[str]) -> Tensor:
+        """int64 (n, L), or (n, 2, L) for two encoders; what is longer than L is cut off."""
+        parts = [
+            tokenizer(list(prompts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True,
+                      return_tensors="pt").input_ids
+            for tokenizer in self.tokenizers
+        ]  # fmt: skip
+        return parts[0] if len(parts) == 1 else torch.stack(parts, dim=1)
+
+    def lengths(self, prompts: Sequence[str]) -> list[int]:
+        """How many tokens each prompt has, begin and end included, before anything is cut off."""
+        return [max(len(t(p).input_ids) for t in self.tokenizers) for p in prompts]
+
+
+def two_encoders(source: str | Path) -> bool:
+    """Whether the pipeline has two text encoders, by its model_index.json."""
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+
+    config = DiffusionPipeline.load_config(str(source))
+    return isinstance(config, Mapping) and (config.get(FOLDERS[1]) or [None])[0] is not None
