@@ -48,7 +48,7 @@ def test_an_unfinished_run_is_its_last_checkpoint(tmp_path):
 
 def test_what_is_not_there(tmp_path, monkeypatch):
     monkeypatch.setattr(finding, "BUNDLED", tmp_path / "bundled")
-    with pytest.raises(FileNotFoundError, match="There is no model 'nowhere': it is no model's or run's folder"):
+    with pytest.raises(FileNotFoundError, match="There is no model 'nowhere': it is no file, no model's or run's folder"):
         load("nowhere")
     random_model().save(tmp_path / "bundled" / "mnist")
     with pytest.raises(FileNotFoundError, match=r"did you mean 'mnist'\?"):

@@ -62,17 +62,14 @@ def report(recipe: "Recipe") -> None:
 
 def as_started(recipe: "Recipe") -> tuple["Recipe", list[str]]:
     """The recipe with the network of the model that it starts from, if that can be found."""
-    from fewstep.cli.sources import weights_file
-    from fewstep.design import from_json
-    from fewstep.files import read_json
+    from fewstep.formats import architecture
 
     source = recipe.teacher if recipe.start is None else None if recipe.start == "random" else recipe.start
     if source is None:
         missing = "the teacher is taken to be of the same size; training needs it: --teacher RUN"
         return recipe, [missing] if recipe.objective.needs_teacher and not recipe.teacher else []
     try:
-        path = weights_file(source).with_name("model.json")
-        return replace(recipe, architecture=from_json(read_json(path), str(path)).architecture), []
+        return replace(recipe, architecture=architecture(source)), []
     except FileNotFoundError:
         return recipe, [f"{source} is not there (yet): its network is taken to be the recipe's"]
 

@@ -1,10 +1,15 @@
-"""Finding a model and reading it: by the name of a bundled model, as a saved model's folder, a training run's folder
-(finished or not), a checkpoint.
+"""Finding a model and reading it. A source is, in this order,
 
-`locate` finds the weights file of a source; what it is, is told by the file and what lies beside it.
+    a path          a model's folder, a run's (finished or not), a diffusers pipeline's; a file of OpenAI's
+    a name          of a bundled model, or of one that OpenAI released, which is downloaded
+    an address      https://…, of a file of OpenAI's form
+    owner/name      of a model on the Hugging Face Hub
+
+`locate` finds its weights file; what that is, is told by the file and what lies beside it.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,19 +19,17 @@ from torch import Tensor
 from fewstep.codec import nearest
 from fewstep.design import Design, from_json
 from fewstep.files import read_json
+from fewstep.formats import diffusers_folder, hub, openai
+from fewstep.formats.download import fetch, is_url, kept
+from fewstep.formats.openai import Order, Seen
+from fewstep.formats.releases import RELEASES, Release
 from fewstep.model import Model, build
+from fewstep.networks import Architecture
 from fewstep.ondisk import OnDisk, safetensors
-from fewstep.parameterizations import Parameterization
 from fewstep.saving import read_model
 
 BUNDLED = Path(__file__).parent.parent / "bundled"
 """Where the models are that come with the package."""
-
-Seen = Literal["consistency", "edm"] | Parameterization | None
-"""How a network is seen, where its file does not say it."""
-
-Order = Literal["three-head-dim", "head-three-dim"] | None
-"""How the channels of queries, keys and values are ordered in a file."""
 
 
 class Stored(NamedTuple):
@@ -52,13 +55,22 @@ def load(
     *,
     device: str | torch.device = "auto",
     config: Mapping[str, Any] | None = None,
-    parameterization: Seen = None,
+    parameterization: Seen | None = None,
     qkv_order: Order = None,
 ) -> Model:
-    """The model of a bundled name, a saved model's folder or a run's folder.
+    """The model of a source: a folder of a model or of a run, a diffusers pipeline's folder, a file in OpenAI's form
+    (.pt, .pth, .safetensors), the name of a bundled model or of a released one (`cd_imagenet64_l2`), an address, or the
+    Hub's owner/name. What is there goes before what is downloaded.
 
-    Of an unfinished run it is the averaged model of the last checkpoint. A folder goes before a bundled name. Raises
-    FileNotFoundError, with the nearest known name, for what is not there, ValueError for a damaged file.
+    Of an unfinished run it is the averaged model of the last checkpoint. For files in OpenAI's form,
+
+    - `config` tells what their tensors do not: OpenAI's flags, such as {"image_size": 64, "num_head_channels": 64}.
+    - `parameterization`, "consistency", "edm" or an object, goes before what the file's name says.
+    - `qkv_order="head-three-dim"` is for attention of guided-diffusion's.
+
+    The model computes in float32, whatever the file keeps; memory beyond the model itself is needed for one tensor at
+    a time (for files from before PyTorch 1.6, for the whole file). Raises FileNotFoundError, with the nearest known
+    name, for what is not there, ValueError for a damaged or dangerous file, or one that holds something else.
     """
     stored = read(source, config=config, parameterization=parameterization, qkv_order=qkv_order)
     try:
@@ -72,24 +84,55 @@ def read(
     source: str | Path,
     *,
     config: Mapping[str, Any] | None = None,
-    parameterization: Seen = None,
+    parameterization: Seen | None = None,
     qkv_order: Order = None,
 ) -> Stored:
     """The same, not yet built: its design, and its weights as they are in the file. Raises what `load` raises."""
     path = locate(source)
-    if path.name == "state.safetensors":
-        return Stored(path, "checkpoint", *read_checkpoint(path.parent))
-    return Stored(path, "fewstep", *read_model(path.parent))
+    folder, ours = diffusers_folder.folder_of(path), (path.parent / "model.json").is_file()
+    if path.name == "state.safetensors" and ours:
+        stored = Stored(path, "checkpoint", *read_checkpoint(path.parent))
+    elif path.name == "weights.safetensors" and ours:
+        stored = Stored(path, "fewstep", *read_model(path.parent))
+    elif folder:
+        stored = Stored(path, "diffusers", *diffusers_folder.read_folder(folder, Path(source).name))
+    else:
+        stored = Stored(path, "openai", *openai.read(path, config, qkv_order))
+    if stored.format != "openai" and (config is not None or qkv_order is not None):
+        raise ValueError(f"config and qkv_order are for files in OpenAI's form; {source} says itself what it is.")
+    if parameterization is not None:
+        design = stored.design
+        stored = stored._replace(design=replace(design, parameterization=openai.seen(parameterization, design)))
+    return stored
+
+
+def architecture(source: str | Path) -> Architecture:
+    """The network of a source; a released model is not downloaded for it. Raises what `load` raises."""
+    release = _release(str(source))
+    if release and not _local(Path(source)) and not kept(release.url).is_file():
+        return release.shape
+    return read(source).design.architecture
 
 
 def locate(source: str | Path) -> Path:
-    """The weights file of a source; FileNotFoundError, with the nearest known name, where there is none."""
+    """The weights file of a source, downloaded where need be; FileNotFoundError, with the nearest name, for none."""
     path, name = Path(source).expanduser(), str(source)
     if found := _local(path):
         return found
     if name in bundled():
         return bundled()[name] / "weights.safetensors"
-    raise FileNotFoundError(f"There is no model '{source}': it is no model's or run's folder{nearest(name, bundled())}")
+    if release := _release(name):
+        return openai.fetched(release)
+    if is_url(name):
+        return fetch(name, openai.tensors)
+    if hub.is_id(name) and (found := _local(hub.fetch(name))):
+        return found
+    known = nearest(name.removesuffix(".pt"), [*bundled(), *RELEASES])
+    raise FileNotFoundError(f"There is no model '{source}': it is no file, no model's or run's folder{known}")
+
+
+def _release(name: str) -> Release | None:
+    return RELEASES.get(name.removesuffix(".pt"))
 
 
 def _local(path: Path) -> Path | None:
@@ -98,10 +141,12 @@ def _local(path: Path) -> Path | None:
         return path
     if (path / "model" / "model.json").is_file():
         return path / "model" / "weights.safetensors"
-    if kept := sorted(path.glob("state.safetensors")) or sorted(path.glob("checkpoints/step-*/state.safetensors")):
-        return kept[-1]
+    if steps := sorted(path.glob("state.safetensors")) or sorted(path.glob("checkpoints/step-*/state.safetensors")):
+        return steps[-1]
     if (path / "model.json").is_file():
         return path / "weights.safetensors"
+    if diffusers_folder.is_folder(path):
+        return diffusers_folder.weights_file(path)
     if (path / "recipe.json").is_file():
         raise FileNotFoundError(f"The run in {path} has no checkpoint yet: let it train a little longer.")
     return None

@@ -53,7 +53,7 @@ HEADER = "OpenAI's flags of the network in the file of this name without .json; 
 def read(path: Path, config: Mapping[str, Any] | None, qkv_order: Order) -> tuple[Design, Mapping[str, Tensor]]:
     """The design and the weights of a file, in its own dtypes. Raises ValueError for what is no such network."""
     if qkv_order not in (None, *ORDERS):
-        raise ValueError(f"There is no qkv_order '{qkv_order}'{nearest(str(qkv_order), ORDERS)}.")
+        raise ValueError(f"There is no qkv_order '{qkv_order}'{nearest(str(qkv_order), ORDERS)}")
     weights = tensors(path)
     beside = {} if config is not None and "image_size" in config else sidecar(path)
     try:
@@ -75,7 +75,7 @@ def seen(meant: Seen, design: Design) -> Parameterization:
         return meant
     kinds = {"consistency": Boundary, "edm": EDM}
     if meant not in kinds:
-        raise ValueError(f"There is no parameterization '{meant}'{nearest(str(meant), kinds)}.")
+        raise ValueError(f"There is no parameterization '{meant}'{nearest(str(meant), kinds)}")
     now = design.parameterization
     if not isinstance(now, EDM | Boundary):
         raise ValueError(f"This network is seen through {type(now).__name__}: give a parameterization, not a word.")

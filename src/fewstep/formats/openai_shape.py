@@ -142,7 +142,7 @@ def flags(config: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for name, value in config.items():
         if name not in (*FLAGS, *IDLE):
-            raise ValueError(f"config has no flag '{name}'{nearest(name, FLAGS)}.")
+            raise ValueError(f"config has no flag '{name}'{nearest(name, FLAGS)}")
         try:
             meant = FLAGS[name](value) if name in FLAGS else None
         except (ValueError, TypeError, KeyError):
