@@ -18,7 +18,7 @@ from diffusers.utils.outputs import BaseOutput
 from torch import Tensor
 
 from fewstep.dropin.levels import indices, noise_levels, spaced
-from fewstep.dropin.stepping import Generators, Stepping, is_integer, known_arguments, logger, unit_noise
+from fewstep.dropin.stepping import Generators, Stepping, Timestep, is_integer, known_arguments, logger, unit_noise
 from fewstep.parameterizations import EDM, Boundary, Coefficients
 from fewstep.schedules import Karras
 from fewstep.tensors import at_least_float32
@@ -102,8 +102,8 @@ class CMStochasticIterativeScheduler(Stepping):
         self,
         num_inference_steps: int | None = None,
         device: str | torch.device | None = None,
-        timesteps: Sequence[int] | np.ndarray | Tensor | None = None,
-        sigmas: Sequence[float] | np.ndarray | Tensor | None = None,
+        timesteps: Sequence[int] | Sequence[float] | np.ndarray | Tensor | None = None,
+        sigmas: Sequence[float] | Sequence[int] | np.ndarray | Tensor | None = None,
     ) -> None:
         """Sets the noise levels of a run, given in exactly one of three ways, and starts anew.
 
@@ -139,7 +139,7 @@ class CMStochasticIterativeScheduler(Stepping):
         dtype = torch.float32 if str(device).startswith("mps") else torch.float64
         self.timesteps = torch.from_numpy(self.sigma_to_t(levels.numpy())).to(device=device, dtype=dtype)
 
-    def sigma_to_t(self, sigmas: float | np.ndarray) -> np.ndarray:
+    def sigma_to_t(self, sigmas: float | int | np.ndarray | Tensor) -> np.ndarray | np.float64:
         """What the network is told of noise levels: 250 ln σ, float64 in the shape of `sigmas`; finite at 0."""
         levels = torch.from_numpy(np.array(sigmas, dtype=np.float64))
         return self._boundary(levels).noise.numpy()[()]
@@ -149,19 +149,19 @@ class CMStochasticIterativeScheduler(Stepping):
     def _boundary(self, sigma: Tensor) -> Coefficients:
         return Boundary(self.config.sigma_data, NOISE_SCALE)(self._schedule, sigma)
 
-    def get_scalings(self, sigma: float | Tensor) -> tuple[Tensor, Tensor]:
+    def get_scalings(self, sigma: float | int | Tensor) -> tuple[Tensor, Tensor]:
         """EDM's (c_skip, c_out) at a noise level, in float32 or better; `step` uses those below."""
         c = EDM(self.config.sigma_data, NOISE_SCALE)(self._schedule, torch.as_tensor(sigma))
         return c.skip, c.out
 
-    def get_scalings_for_boundary_condition(self, sigma: float | Tensor) -> tuple[Tensor, Tensor]:
+    def get_scalings_for_boundary_condition(self, sigma: float | int | Tensor) -> tuple[Tensor, Tensor]:
         """(c_skip, c_out) of a consistency function (Song et al. 2023, eq. 25): exactly (1, 0) at sigma_min."""
         c = self._boundary(torch.as_tensor(sigma))
         return c.skip, c.out
 
     # -- a step ------------------------------------------------------------------------------------------------------
 
-    def scale_model_input(self, sample: Tensor, timestep: float | Tensor) -> Tensor:
+    def scale_model_input(self, sample: Tensor, timestep: Timestep) -> Tensor:
         """The network's input: sample / √(σ² + sigma_data²), in the sample's precision.
 
         The first call of a run looks `timestep` up. Raises ValueError for an unknown one, or past the last step.
@@ -173,7 +173,7 @@ class CMStochasticIterativeScheduler(Stepping):
     def step(
         self,
         model_output: Tensor,
-        timestep: float | Tensor,
+        timestep: Timestep,
         sample: Tensor,
         generator: Generators = None,
         return_dict: bool = True,

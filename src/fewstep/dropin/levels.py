@@ -52,7 +52,7 @@ def numbers(values: Any, name: str, example: str) -> list[float]:
     return array.tolist()
 
 
-def whole(values: Iterable[float], name: str) -> list[int]:
+def whole(values: Iterable[Any], name: str) -> list[int]:
     """Numbers that have no fraction, as integers."""
     values = list(values)
     for value in values:

@@ -25,6 +25,9 @@ R = TypeVar("R")
 Generators = torch.Generator | list[torch.Generator] | None
 """One source of noise for the batch, one for each of its rows, or torch's global one."""
 
+Timestep = float | int | np.generic | np.ndarray | Tensor
+"""One number, however it comes."""
+
 logger = logging.getLogger("diffusers.fewstep")  # below diffusers' own, so that its verbosity settings hold here too
 
 
@@ -91,7 +94,7 @@ class Stepping(SchedulerMixin, ConfigMixin, ABC):
             raise ValueError(f"begin_index counts the steps from 0; it cannot be {begin_index}.")
         self._begin_index = begin_index
 
-    def index_for_timestep(self, timestep: float | Tensor, schedule_timesteps: Tensor | None = None) -> int:
+    def index_for_timestep(self, timestep: Timestep, schedule_timesteps: Tensor | None = None) -> int:
         """Where `timestep` (a number or one-element tensor) stands in `schedule_timesteps` (n,), or in `timesteps`.
 
         It may have been rounded to float32. Of several that match, the second is taken, so that a run that starts in
@@ -107,10 +110,10 @@ class Stepping(SchedulerMixin, ConfigMixin, ABC):
             )
         return int(matches[min(1, len(matches) - 1)])
 
-    def _init_step_index(self, timestep: float | Tensor) -> None:
+    def _init_step_index(self, timestep: Timestep) -> None:
         self._step_index = self.index_for_timestep(timestep) if self._begin_index is None else self._begin_index
 
-    def _place(self, timestep: float | Tensor) -> int:
+    def _place(self, timestep: Timestep) -> int:
         """The step to be done; raises ValueError when the last one is done already."""
         if self._step_index is None:
             self._init_step_index(timestep)
@@ -122,7 +125,7 @@ class Stepping(SchedulerMixin, ConfigMixin, ABC):
         return self._step_index  # pyright: ignore[reportReturnType]
 
 
-def is_integer(timestep: Any) -> bool:
+def is_integer(timestep: Timestep) -> bool:
     """Whether this is an integer or a tensor or array of them, on any device."""
     if isinstance(timestep, Tensor):
         return not timestep.is_floating_point()
