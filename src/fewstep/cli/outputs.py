@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fewstep.codec import differences
 from fewstep.files import read_json, whole_file, write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 GRIDS = (".png", ".jpg", ".jpeg", ".webp")
 LARGEST_GRID = 2500
@@ -156,6 +159,18 @@ def choose(path: str | None, default: str, settings: Settings, force: bool = Fal
     return next(output for output in outputs if force or not output.conflict())
 
 
+def openai_name(n: int, shape: tuple[int, int, int]) -> str:
+    """What OpenAI's image_sample.py calls its file of n pictures (C, H, W)."""
+    channels, height, width = shape
+    return f"samples_{n}x{height}x{width}x{channels}.npz"
+
+
+def cut_off(x: "Tensor") -> np.ndarray:
+    """float (n, C, H, W) → uint8 (n, H, W, C) as OpenAI's scripts have it: 127.5 (x + 1) without its fraction."""
+    levels = ((x + 1) * 127.5).clamp(0, 255)
+    return levels.byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
 Collected = Callable[[], Iterator[Part]]
 
 
@@ -169,7 +184,7 @@ def write_npz(path: Path, collected: Collected) -> None:
             for part in collected():
                 file.write(np.ascontiguousarray(part.images).tobytes())
         if len(numbers) and numbers.max() >= 0:
-            with archive.open("arr_1.npy", "w") as file:
+            with archive.open("arr_1.npy", "w", force_zip64=True) as file:
                 _header(file, numbers.shape, "<i8")
                 file.write(numbers.astype("<i8").tobytes())
 

@@ -18,11 +18,11 @@ from fewstep.codec import nearest
 Options = TypeVar("Options")
 
 
-def parse(options: type[Options], args: Sequence[str], prog: str) -> Options:
-    """The options in `args`; prints help and ends (exit 0), or refuses (exit 2)."""
+def parse(options: type[Options], args: Sequence[str], prog: str, default: Options | None = None) -> Options:
+    """The options in `args`, the others as in `default`; prints help and ends (exit 0), or refuses (exit 2)."""
     refuse_unknown(args, ["--help", *flags(options)], prog)
     config = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
-    return tyro.cli(options, args=list(args), prog=prog, config=config)
+    return tyro.cli(options, args=list(args), prog=prog, config=config, default=default)  # pyright: ignore[reportReturnType]
 
 
 def flags(options: type) -> Iterator[str]:

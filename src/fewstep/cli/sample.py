@@ -3,18 +3,21 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import FlagConversionOff, Positional, arg
 
-from fewstep.cli import sources
+from fewstep.cli import Misuse, configured, sources
 from fewstep.cli.crew import Crew, crew, own_device
 from fewstep.cli.parsing import parse
 
 if TYPE_CHECKING:
     from fewstep.cli.outputs import Output
+    from fewstep.formats.mmagic import MMagic
     from fewstep.model import Model
+    from fewstep.sampling import Churn
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,14 @@ class Sample:
 
       fewstep sample mnist --labels 7
       fewstep sample mnist -n 2000 --labels all --out mnist.npz
+      fewstep sample cd_imagenet64_l2 --steps 2 --label 3 -n 50000 --npz
       torchrun --nproc-per-node 2 -m fewstep.cli sample runs/mine -n 50000 --out mine.npz
 
     A run that was interrupted goes on by the same command."""
 
-    source: Annotated[Positional[str], arg(metavar="SOURCE")]
-    """A run's folder, a saved model or a bundled name (see: fewstep models)."""
+    source: Annotated[Positional[str], arg(metavar="SOURCE", help_behavior_hint="")] = ""
+    """A run's folder, a saved model, a bundled name (see: fewstep models), a checkpoint or the name of a release of
+    OpenAI's, an entry of mmagic's zoo."""
     n: Annotated[int, arg(aliases=["-n"])] = 16
     """How many pictures."""
     steps: Annotated[int | None, arg(metavar="INT")] = None
@@ -43,12 +48,29 @@ class Sample:
     """Classes by number or name, taken in turn: picture i shows the one at i mod their count. all: every class.
     Default: random, from the seed."""
     sampler: Annotated[
-        Literal["consistency", "heun", "euler", "dpm", "ancestral"] | None,
-        arg(metavar="{consistency,heun,euler,dpm,ancestral}"),
+        Literal["consistency", "heun", "euler", "dpm", "midpoint", "progdist", "ancestral"] | None,
+        arg(metavar="NAME"),
     ] = None
-    """How pictures are drawn. Default: consistency, for a diffusion model heun."""
+    """How pictures are drawn: consistency, heun, euler, dpm, midpoint, progdist or ancestral. Default: consistency, for
+    a diffusion model heun."""
+    s_churn: float = 0.0
+    """Fresh noise during heun, dpm, euler or midpoint (Karras et al. 2022, Algorithm 2), over all steps together."""
+    s_tmin: float = 0.0
+    """Only at noise levels from here …"""
+    s_tmax: float = float("inf")
+    """… up to here."""
+    s_noise: float = 1.0
+    """Scale of the fresh noise."""
+    clip: FlagConversionOff[bool] = True
+    """Keep every estimate within [-1, 1]."""
     out: Annotated[str | None, arg(aliases=["-o"], metavar="PATH")] = None
     """x.png: one grid. x.npz: arr_0 uint8 (n, H, W, C), arr_1 labels. A folder: single PNGs. Default: samples.png."""
+    npz: bool = False
+    """Write OpenAI's samples_NxHxWxC.npz, in the folder --out or here; its values are cut off, not rounded."""
+    mmagic_config: Annotated[str | None, arg(metavar="FILE")] = None
+    """A configuration of mmagic's, which is read, not run; the options given here go before it."""
+    weights: Annotated[str | None, arg(metavar="FILE")] = None
+    """The weights for that, or for an entry of mmagic's zoo. Default: those that it names."""
     first: int = 0
     """The index of the first picture."""
     batch: int = 256
@@ -61,27 +83,45 @@ class Sample:
 
 def main(args: Sequence[str]) -> int:
     options = parse(Sample, args, "fewstep sample")
-    check(options)
+    if config := configured.configuration(options):
+        changed = replace(Sample(), **configured.defaults(config, options))
+        options = parse(Sample, args, "fewstep sample", default=changed)
+    check(options, config)
     with crew() as us:
-        return run(options, us)
+        return run(options, config, us)
 
 
-def check(options: Sample) -> None:
+def check(options: Sample, config: "MMagic | None") -> None:
     if options.n < 1 or options.batch < 1 or options.first < 0:
         raise ValueError("-n and --batch are whole numbers from 1, --first from 0.")
     if options.steps is not None and options.times:
         raise ValueError("--steps and --times contradict each other: give one of the two.")
+    if options.npz and Path(options.out or "").suffix:
+        raise ValueError(f"--npz names its file itself: --out is a folder for it, not {options.out}.")
+    if config is None and not options.source:
+        raise Misuse("say which model: fewstep sample SOURCE ...")
+    if config is None and options.weights:
+        raise ValueError("--weights goes with --mmagic-config or an entry of mmagic's zoo: name a model as SOURCE.")
 
 
-def run(options: Sample, us: Crew) -> int:
+def run(options: Sample, config: "MMagic | None", us: Crew) -> int:
     import fewstep
-    from fewstep.cli.outputs import choose
+    from fewstep.cli.outputs import choose, openai_name
 
-    model = fewstep.load(options.source, device=own_device(options.device))
-    asking, origin = sources.asking(options.labels, model), sources.origin(options.source)
-    settings = {"n": options.n, "first": options.first, "seed": options.seed, "asked": list(options.labels),
-                **walk(options.sampler, options.steps, options.times, model), "sha256": origin["sha256"]}  # fmt: skip
-    output = choose(options.out, "samples.png", settings, options.force)
+    source, labels = options.source, options.labels
+    if config is None:
+        model = fewstep.load(source, device=own_device(options.device))
+    else:
+        source, model = configured.load(config, options, own_device(options.device))
+        labels = labels if model.num_classes else ()
+        if us.main:
+            print(*configured.remarks(config, options, model), sep="\n")
+    asking, origin = sources.asking(labels, model), sources.origin(source)
+    settings = {"n": options.n, "first": options.first, "seed": options.seed, "asked": list(labels),
+                **walk(options.sampler, options.steps, options.times, model), **unusual(options),
+                "sha256": origin["sha256"]}  # fmt: skip
+    named = str(Path(options.out or ".") / openai_name(options.n, model.shape)) if options.npz else options.out
+    output = choose(named, "samples.png", settings, options.force)
     if not us.first(lambda: output.begin(options.force)):
         if us.main:
             print(f"{output.path} is there already, made with these settings (--force draws it again).")
@@ -104,23 +144,36 @@ def run(options: Sample, us: Crew) -> int:
 
 
 def walk(sampler: str | None, steps: int | None, times: Sequence[float], model: "Model") -> dict[str, Any]:
-    """The sampler and its noise levels, written out; those of a diffusion model end in 0."""
-    from fewstep.model import TEACHER_STEPS
-    from fewstep.sampling import teacher_times
-
+    """The sampler and its noise levels, written out; those of a diffusion model with their end."""
     sampler = sampler or ("consistency" if model.consistent else "heun")
     if sampler == "consistency":
         chosen = model.times(steps, times or None)
         return {"sampler": sampler, "steps": len(chosen), "times": chosen}
-    chosen = list(times) or teacher_times(model.schedule, steps or TEACHER_STEPS)
-    chosen = chosen if chosen[-1] == 0 else [*chosen, 0.0]
+    chosen = model.walk_times(sampler, steps, times or None)
     return {"sampler": sampler, "steps": len(chosen) - 1, "times": chosen}
+
+
+def churn(options: Sample) -> "Churn":
+    from fewstep.sampling import Churn
+
+    return Churn(options.s_churn, options.s_tmin, options.s_tmax, options.s_noise)
+
+
+def unusual(options: Sample) -> dict[str, Any]:
+    """The settings that most runs do without."""
+    from fewstep.sampling import Churn
+
+    asked = churn(options)
+    fresh = {name: value for name, value in vars(asked).items() if asked.s_churn and value != vars(Churn())[name]}
+    return {**fresh, **({} if options.clip else {"clip": False}), **({"cut_off": True} if options.npz else {})}
 
 
 def draw(model: "Model", output: "Output", options: Sample, asking: sources.Asking, us: Crew) -> float:
     """Draws this process's share of what is missing; seconds a picture."""
+    from fewstep.cli.outputs import cut_off
     from fewstep.images import to_uint8
 
+    levels = cut_off if options.npz else to_uint8
     indices = range(options.first, options.first + options.n)
     missing = sum(map(len, output.missing(indices, options.n)))
     size = min(options.batch, max(1, -(-missing // us.world)))
@@ -138,8 +191,10 @@ def draw(model: "Model", output: "Output", options: Sample, asking: sources.Aski
                 sampler=output.settings["sampler"],
                 first=rows.start,
                 batch=options.batch,
+                churn=churn(options),
+                clip=options.clip,
             )
-            output.add(rows, to_uint8(x), sources.labels_shown(model, asked, options.seed, rows))
+            output.add(rows, levels(x), sources.labels_shown(model, asked, options.seed, rows))
             drawn += len(rows)
             advance(len(rows) * us.world)
     return (time.perf_counter() - began) / max(1, drawn)
