@@ -50,7 +50,7 @@ def _opened(path: Path, device: str) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # bytes that are no checkpoint raise whatever they happen to meet
-        if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        if code := re.search(r"GLOBAL ([\w.]+\w) ", str(error)):
             raise ValueError(
                 f"{path} holds more than tensors, the Python object {code[1]}: it is refused, and none of it was run."
             ) from None
