@@ -259,14 +259,22 @@ class Model:
         """
         write_model(folder, self.design, self.denoiser.network.state_dict())
 
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Uploads the model with its card to the Hugging Face Hub: `fewstep.push_to_hub(model, repo_id, …)`.
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        format: str = "fewstep",
+        private: bool | None = None,
+        token: str | None = None,
+        commit_message: str = "A model of fewstep",
+    ) -> str:
+        """Uploads the model and its card to the Hugging Face Hub, in the form of fewstep or of "diffusers".
 
-        `options` are format ("fewstep" or "diffusers"), private, token, commit_message.
+        See `fewstep.push_to_hub(model, repo_id, …)`, which this calls.
         """
         from fewstep import push_to_hub  # the forms of files are a floor above models
 
-        return push_to_hub(self, repo_id, **options)
+        return push_to_hub(self, repo_id, format=format, private=private, token=token, commit_message=commit_message)
 
     def _multistep(self, z: Tensor, times: list[float], noise: Noise, clip: bool, cond: dict[str, Any]) -> Tensor:
         start = begin(self.schedule, z, times)

@@ -13,6 +13,7 @@ The folder of a UNet2DModel alone (config.json and weights) is read too, with th
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor
@@ -61,8 +62,8 @@ def is_folder(folder: Path) -> bool:
     """Whether diffusers wrote this folder, or fewstep for diffusers."""
     if (folder / "model_index.json").is_file():
         return True
-    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else None
-    return isinstance(config, dict) and config.get("_class_name") == "UNet2DModel"
+    config = folder / "config.json"
+    return config.is_file() and _class(read_json(config)) == "UNet2DModel"
 
 
 def read_folder(folder: Path, name: str = "") -> tuple[Design, FromDiffusers]:
@@ -80,19 +81,19 @@ def read_design(folder: Path, name: str = "") -> Design:
     """All but the weights. Raises ValueError, with file and key, for another pipeline or network; FileNotFoundError
     for what is missing."""
     index, unet, scheduler = _parts(folder)
-    if index is not None and (name := read_json(index).get("_class_name")) != INDEX["_class_name"]:
-        raise ValueError(f"{index} names a {name}: fewstep reads the folders of ConsistencyModelPipeline.")
+    if index is not None and (kind := _class(read_json(index))) != INDEX["_class_name"]:
+        raise ValueError(f"{index} names a {kind}: fewstep reads the folders of ConsistencyModelPipeline.")
     shape = shape_of(read_json(_there(unet / "config.json")), str(unet / "config.json"))
     plain = read_json(_there(scheduler)) if index is not None else {"_class_name": INDEX["scheduler"][1]}
     noise = noise_of(plain, str(scheduler))
-    release = release_of(name)
+    release = release_of(name) or release_of(folder)
     read = Design(
         shape,
         Boundary(noise.sigma_data, NOISE_SCALE),
         noise.schedule,
         Labels(shape.num_classes) if shape.num_classes else Nothing(),
         times=release.times if release else {},
-        about={**({"name": release.name, "text": release.text} if release else {}), "levels": noise.grid},
+        about={**({"name": release.name, "text": f"{release.text}."} if release else {}), "levels": noise.grid},
     )
     kept = folder / "fewstep.json"
     return _with_the_rest(read, from_json(read_json(kept), str(kept))) if kept.is_file() else read
@@ -167,6 +168,10 @@ def _parts(folder: Path) -> tuple[Path | None, Path, Path]:
     if index.is_file():
         return index, folder / "unet", folder / "scheduler" / "scheduler_config.json"
     return None, folder, folder / "scheduler_config.json"
+
+
+def _class(plain: Any) -> str | None:
+    return plain.get("_class_name") if isinstance(plain, Mapping) else None
 
 
 def _there(path: Path) -> Path:

@@ -7,7 +7,7 @@ before its weights come; then one file of weights. Both stay in the Hub's cache,
 import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from fewstep.formats import diffusers_folder
 from fewstep.formats.writing import write
@@ -100,10 +100,10 @@ def push_to_hub(
     model: "Model",
     repo_id: str,
     *,
-    format: Literal["fewstep", "diffusers"] = "fewstep",
+    format: str = "fewstep",
     private: bool | None = None,
     token: str | None = None,
-    commit_message: str | None = None,
+    commit_message: str = "A model of fewstep",
 ) -> str:
     """Uploads a model and its card to the Hub, where `fewstep.load(repo_id)` finds it; the address of the page.
 
@@ -125,11 +125,8 @@ def push_to_hub(
             repo_id = repo_id if "/" in repo_id else f"{api.whoami()['name']}/{repo_id}"
             write(format, folder, model.design, model.denoiser.network.state_dict(), name=repo_id)
             page = api.create_repo(repo_id, private=private, exist_ok=True)
-            api.upload_folder(
-                repo_id=repo_id, folder_path=folder, commit_message=commit_message or "A model of fewstep"
-            )
+            api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=commit_message)
         except _unreachable() as error:
-            raise OSError(
-                f"'{repo_id}' was not uploaded: {(str(error) or type(error).__name__).splitlines()[0]}"
-            ) from None
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise OSError(f"'{repo_id}' was not uploaded: {reason}") from None
     return str(page)
