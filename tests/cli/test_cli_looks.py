@@ -36,6 +36,23 @@ def test_data_check_names_the_damaged_and_fails_above_one_percent(cli, tmp_path)
     assert cli("data", "check", "data").code == 0
 
 
+def test_data_check_counts_captions_and_runs_no_command(cli, tmp_path):
+    (tmp_path / "data").mkdir()
+    for i in range(4):
+        save_image(tmp_path / "data" / f"{i}.png", 8)
+        (tmp_path / "data" / f"{i}.txt").write_text(f"a picture, {i % 2}")
+    (tmp_path / "data" / "3.txt").unlink()
+    said = cli("data", "check", "data")
+    assert said.code == 0
+    assert "captions: 3 (2 different)" in said.out
+    assert "missing: 1 (3.png)" in said.out
+    assert "--data.uncaptioned empty" in said.out
+    refused = cli("data", "check", "pipe:touch ran")
+    assert refused.code != 0
+    assert "runs a shell command" in refused.err
+    assert not (tmp_path / "ran").exists()
+
+
 def test_doctor_names_what_is_here_and_what_is_missing(cli, monkeypatch):
     said = cli("doctor")
     assert said.code == 0

@@ -97,9 +97,7 @@ def test_threads_read_one_zip_at_once(tmp_path):
     assert sorted(((x[:, 0, 0, 0] + 1) * 127.5).round().int().tolist()) == list(range(250))
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"batch": 0}, {"rank": 2, "world": 2}, {"world": 9}, {"start": -1}, {"workers": -1}]
-)
+@pytest.mark.parametrize("wrong", [{"batch": 0}, {"rank": 2, "world": 2}, {"world": 9}, {"start": -1}, {"workers": -1}])
 def test_refusals(wide, wrong):
     images = open_images(Data(str(wide), size=6))
     with pytest.raises(ValueError):

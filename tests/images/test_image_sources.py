@@ -63,9 +63,7 @@ def test_npz_grey_without_labels(tmp_path, pixels):
 
 
 def test_npz_class_names(tmp_path, pixels):
-    np.savez(
-        tmp_path / "a.npz", images=pixels, labels=LABELS, class_names=np.array(["x", "y", "z", "unused"])
-    )
+    np.savez(tmp_path / "a.npz", images=pixels, labels=LABELS, class_names=np.array(["x", "y", "z", "unused"]))
     assert open_images(Data(str(tmp_path / "a.npz"))).class_names == ("x", "y", "z", "unused")
 
 
@@ -83,9 +81,7 @@ def test_train_and_test_folders_share_their_classes(tmp_path):
     grey = encoded(np.zeros((4, 4), np.uint8))
     names = ("train/7/1.png", "train/3/2.png", "test/7/3.png")
     images = open_images(Data(str(write_zip(tmp_path / "a.zip", dict.fromkeys(names, grey)))))
-    assert {images.name(i): int(images.labels[i]) for i in range(3)} == dict(
-        zip(names, (1, 0, 1), strict=True)
-    )
+    assert {images.name(i): int(images.labels[i]) for i in range(3)} == dict(zip(names, (1, 0, 1), strict=True))
 
 
 @pytest.mark.parametrize("names", [("a.png", "b.png"), ("top/a.png", "top/b.png"), ("a.png", "more/b.png")])
@@ -153,9 +149,7 @@ def test_the_bundled_digits_have_a_name():
 def test_resize_and_crop(tmp_path):
     wide = np.zeros((8, 16, 3), np.uint8)
     wide[:, 4:12] = 200  # the central square
-    folder = write_folder(
-        tmp_path / "set", {"a.png": encoded(wide), "b.png": encoded(wide.transpose(1, 0, 2).copy())}
-    )
+    folder = write_folder(tmp_path / "set", {"a.png": encoded(wide), "b.png": encoded(wide.transpose(1, 0, 2).copy())})
     images = open_images(Data(str(folder), size=8))
     assert images.shape == (3, 8, 8)
     assert (images.picture(0) == 200).all()
@@ -205,9 +199,7 @@ def test_transparent_pixels_are_white(tmp_path):
 
 
 def test_photographs_are_turned_upright(tmp_path):
-    image = Image.fromarray(
-        np.repeat(np.uint8([[0], [255]]), 16, 1).repeat(4, 0)
-    )  # 16 wide, 8 high, dark on top
+    image = Image.fromarray(np.repeat(np.uint8([[0], [255]]), 16, 1).repeat(4, 0))  # 16 wide, 8 high, dark on top
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise by a quarter
     image.save(tmp_path / "a.png", exif=exif)

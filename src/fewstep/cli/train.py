@@ -43,7 +43,7 @@ FIXED = ("name", "times")
 
 RARE = frozenset(
     """sigma_data noise_scale guidance channels_last compile keep workers
-    crop labels classes split memory betas weight_decay floor t_min t_max rho
+    crop labels classes captions caption uncaptioned pipe split memory betas weight_decay floor t_min t_max rho
     image_channels image_size num_classes out_channels embedding patch attention num_heads num_head_channels
     use_scale_shift_norm resblock_updown attention_resolutions num_res_blocks
     p_mean p_std kappa b pooling below weights rule""".split()  # noqa: SIM905

@@ -1,7 +1,8 @@
-"""Pictures in and out: folders, zips, arrays and tables behind `open_images`, and grids to look at."""
+"""Pictures in and out: folders, zips, arrays, tables and tars behind `open_images`, and grids to look at."""
 
-from .batches import Batches
-from .check import Report, check, contact_sheet
+from .batches import Batches, Rows
+from .captions import distinct
+from .check import Report, Said, check, contact_sheet
 from .data import Data
 from .decoding import Damaged
 from .grid import grid, read_picture, save_grid, save_picture, to_uint8
@@ -15,8 +16,11 @@ __all__ = [
     "Images",
     "Order",
     "Report",
+    "Rows",
+    "Said",
     "check",
     "contact_sheet",
+    "distinct",
     "grid",
     "open_images",
     "read_picture",

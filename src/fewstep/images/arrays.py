@@ -1,12 +1,16 @@
-"""Pictures as one array in an .npz: `images` and perhaps `labels`, or OpenAI's `arr_0` and `arr_1`."""
+"""Pictures as one array in an .npz: `images` and perhaps `labels`, or OpenAI's `arr_0` and `arr_1`; `captions` too."""
 
+import hashlib
 import zipfile
 import zlib
+from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from .captions import Captions, caption, column
 from .decoding import Header
 from .sources import Source
 
@@ -16,13 +20,8 @@ _KEYS = ("images", "labels", "arr_0", "arr_1", "class_names")
 class Arrays(Source):
     """uint8 (n, H, W, C), (n, C, H, W) or grey (n, H, W), C 1 or 3; `class_names` is optional."""
 
-    def __init__(self, path: Path) -> None:
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                present = file.files
-                content = {key: file[key] for key in _KEYS if key in present}
-        except (ValueError, TypeError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} cannot be read as an .npz of plain arrays ({error})") from error
+    def __init__(self, path: Path, asked: str | None = None) -> None:
+        present, content = _read(path, _KEYS)
         key, label_key = ("images", "labels") if "images" in content else ("arr_0", "arr_1")
         if key not in content:
             raise ValueError(f"{path} holds {', '.join(present) or 'nothing'}, but neither images nor arr_0")
@@ -30,6 +29,22 @@ class Arrays(Source):
         self.names = [f"{key}[{i}]" for i in range(len(self.array))]
         self.labels = _as_labels(content.get(label_key), len(self.array), f"{label_key} in {path}")
         self.class_names = _names(self.labels, content.get("class_names"))
+        self._path, self._texts = path, asked or "captions"
+        if asked is not None:
+            column(present, asked, str(path))
+
+    @cached_property
+    def captions(self) -> Captions | None:
+        texts = _read(self._path, (self._texts,))[1].get(self._texts)
+        if texts is None:
+            return None
+        where = f"{self._texts} in {self._path}"
+        if texts.shape != (len(self),) or texts.dtype.kind not in "US":
+            raise ValueError(f"{where} is {texts.dtype} {texts.shape}: captions must be {len(self)} texts")
+        return [caption(text, where) for text in texts.tolist()]
+
+    def stamp(self) -> Iterable[str]:
+        yield f"{self.array.shape} {hashlib.blake2b(np.ascontiguousarray(self.array).data).hexdigest()}"
 
     def header(self, i: int) -> Header:
         height, width, channels = self.array.shape[1:]
@@ -41,6 +56,15 @@ class Arrays(Source):
 
     def whole(self) -> np.ndarray | None:
         return self.array
+
+
+def _read(path: Path, keys: tuple[str, ...]) -> tuple[list[str], dict[str, np.ndarray]]:
+    """The names of all arrays in the file, and those of `keys` that are there."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return list(file.files), {key: file[key] for key in keys if key in file.files}
+    except (ValueError, TypeError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} cannot be read as an .npz of plain arrays ({error})") from error
 
 
 def _as_nhwc(array: np.ndarray, what: str) -> np.ndarray:

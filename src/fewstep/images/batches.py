@@ -9,22 +9,41 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
-from .opening import Images, signed
+from .opening import signed
 from .order import Order, augmentation
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """What batches are made of: `Images`, or latents in their place."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether rows cost too little for threads to help."""
+        ...
+
+    def rows(self, indices: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 or float32 (b, C, H, W) and int64 (b,); `draws` (b, 3) in [0, 1) hold all that is random in them."""
+        ...
 
 
 @dataclass(frozen=True)
 class Batches:
-    """Iterates over (x_0 float32 (b, C, H, W) in [−1, 1], labels int64 (b,)) from step `start` on, forever.
+    """Iterates over (x_0 float32 (b, C, H, W), labels int64 (b,)) from step `start` on, forever.
+
+    Pictures (uint8) come out in [−1, 1]; latents (float32) as they are.
 
     Raises ValueError for a batch below 1, a rank outside 0…world−1, more processes than rows.
     """
 
-    images: Images
+    images: Rows
     seed: int
     batch: int
     """The global batch, over all processes."""
@@ -82,5 +101,6 @@ class Batches:
 
 
 def _tensors(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[torch.Tensor, torch.Tensor]:
-    pixels, labels = zip(*parts, strict=True)
-    return signed(np.concatenate(pixels)), torch.from_numpy(np.concatenate(labels))
+    rows, labels = zip(*parts, strict=True)
+    x_0 = np.concatenate(rows)
+    return signed(x_0) if x_0.dtype == np.uint8 else torch.from_numpy(x_0), torch.from_numpy(np.concatenate(labels))

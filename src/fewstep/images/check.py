@@ -1,4 +1,4 @@
-"""A look at data before training on it: sizes, classes, damaged files, repeated pictures, a contact sheet."""
+"""A look at data before training on it: sizes, classes, captions, damaged files, repeats, a contact sheet."""
 
 import hashlib
 from collections import Counter
@@ -9,12 +9,42 @@ from os import PathLike
 import numpy as np
 from PIL import Image
 
+from .captions import Captions, distinct, without
 from .data import Data
 from .decoding import Damaged, fitted
 from .grid import tile
 from .opening import Images
 from .parallel import each
 from .sources import source
+
+
+@dataclass(frozen=True)
+class Said:
+    """What `check` found of captions. `str(said)` is the text for people."""
+
+    count: int
+    """Pictures with a caption, the empty ones too."""
+    different: int
+    """How many different captions there are, without the empty one."""
+    empty: int
+    """Pictures with an empty caption: an empty prompt."""
+    longest: str
+    """The caption with the most characters."""
+    examples: tuple[str, ...]
+    """At most three different ones."""
+    missing: tuple[str, ...] = ()
+    """Pictures without a caption, by name."""
+
+    def __str__(self) -> str:
+        empty = f", {self.empty} empty" if self.empty else ""
+        lines = [f"captions: {self.count} ({self.different} different{empty})"]
+        if self.longest:
+            lines += [f"  longest: {_short(self.longest)} ({len(self.longest)} characters)"]
+        lines += [f"  example: {_short(text)}" for text in self.examples]
+        if self.missing:
+            more = ", …" if len(self.missing) > 5 else ""
+            lines += [f"  missing: {len(self.missing)} ({', '.join(self.missing[:5])}{more})"]
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -30,6 +60,8 @@ class Report:
     """How many of each of Pillow's modes (L grey, RGB, P palette, RGBA …)."""
     classes: dict[str, int] = field(default_factory=dict)
     """How many pictures each class has; empty without labels."""
+    captions: Said | None = None
+    """What is said of the pictures; None without captions."""
     damaged: dict[str, str] = field(default_factory=dict)
     """Damaged files and why."""
     duplicates: tuple[tuple[str, ...], ...] = ()
@@ -44,7 +76,7 @@ class Report:
         lines = [f"{self.path}: {self.count} pictures"]
         lines += [f"sizes: {_counts(self.sizes)}", f"modes: {_counts(self.modes)}"]
         classes = f"{len(self.classes)} ({_counts(self.classes)})" if self.classes else "none"
-        lines += [f"classes: {classes}"]
+        lines += [f"classes: {classes}", str(self.captions or "captions: none")]
         if self.duplicates:
             first = "; ".join(" = ".join(group[:3]) for group in self.duplicates[:3])
             lines += [f"repeated: {sum(map(len, self.duplicates)) - len(self.duplicates)} ({first})"]
@@ -56,7 +88,8 @@ class Report:
 def check(data: Data | str | PathLike) -> Report:
     """Decodes every picture and counts; sizes and modes may be mixed and any number damaged.
 
-    Raises what `open_images` raises for a missing path, no pictures, an unknown kind of file, a wrong label.
+    Raises what `open_images` raises for a missing path, no pictures, an unknown kind of file, a wrong label, captions
+    that cannot be read.
     """
     data = data if isinstance(data, Data) else Data(str(data))
     origin = source(data)
@@ -79,14 +112,13 @@ def check(data: Data | str | PathLike) -> Report:
         sizes=_ranked(size for size, _, _ in seen.values()),
         modes=_ranked(mode for _, mode, _ in seen.values()),
         classes=_classes(origin.labels, origin.class_names),
+        captions=None if data.captions is False else _said(origin.captions, origin.names),
         damaged={origin.names[i]: damaged[i] for i in sorted(damaged)},
         duplicates=_duplicates(seen, origin.names),
     )
 
 
-def contact_sheet(
-    images: Images | Data | str | PathLike, n: int = 64, size: int | None = None
-) -> Image.Image:
+def contact_sheet(images: Images | Data | str | PathLike, n: int = 64, size: int | None = None) -> Image.Image:
     """n pictures spread evenly over the data (so over its classes), as squares of `size` on one sheet.
 
     Damaged files are passed over. `size` None: that of the pictures, but between 8 and 128 pixels.
@@ -94,13 +126,7 @@ def contact_sheet(
     """
     if n < 1:
         raise ValueError(f"a contact sheet needs at least one picture, not {n}")
-    data = (
-        images.data
-        if isinstance(images, Images)
-        else images
-        if isinstance(images, Data)
-        else Data(str(images))
-    )
+    data = images.data if isinstance(images, Images) else images if isinstance(images, Data) else Data(str(images))
     origin = source(data)
     pictures: list[np.ndarray] = []
     for i in np.unique(np.linspace(0, len(origin) - 1, min(n, len(origin))).round().astype(int)).tolist():
@@ -124,6 +150,20 @@ def _classes(labels: np.ndarray | None, names: tuple[str, ...]) -> dict[str, int
     if labels is None:
         return {}
     return dict(zip(names, np.bincount(labels, minlength=len(names)).tolist(), strict=True))
+
+
+def _said(captions: Captions | None, names: Sequence[str]) -> Said | None:
+    if captions is None:
+        return None
+    there = [text for text in captions if text is not None]
+    table, _ = distinct(there)
+    some = [table[i] for i in np.unique(np.linspace(0, len(table) - 1, min(3, len(table))).round().astype(int))]
+    longest = max(table, key=len, default="")
+    return Said(len(there), len(table), there.count(""), longest, tuple(some), tuple(without(captions, names)))
+
+
+def _short(text: str) -> str:
+    return f'"{text if len(text) <= 200 else text[:199] + "…"}"'
 
 
 def _duplicates(seen: dict[int, tuple[str, str, bytes]], names: Sequence[str]) -> tuple[tuple[str, ...], ...]:

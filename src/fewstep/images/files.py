@@ -2,50 +2,76 @@
 
 The class of `mnist/train/7/12.png` is its parent folder, 7. Classes are numbered in the order of their names,
 as numbers where all of them are. A `dataset.json` {"labels": [[file, label], …]} (EDM's form) goes first.
+Captions are those of `metadata.jsonl` and of a .txt beside each picture.
 """
 
 import json
 import os
 import threading
 import zipfile
+from collections.abc import Iterable
+from functools import cached_property
 from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
 from typing import cast
 
 import numpy as np
 
+from .captions import LISTING, Captions, beside
 from .decoding import SUFFIXES
-from .sources import Encoded
+from .sources import Compressed
 
 Labels = tuple[np.ndarray | None, tuple[str, ...]]
 
 
-class Folder(Encoded):
+class Folder(Compressed):
     """All pictures below a folder, sorted by name; hidden files and macOS leftovers are passed over."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.names = sorted(name for name in _walk(path) if _is_picture(name))
+    def __init__(self, path: Path, asked: str | None = None) -> None:
+        self.path, self._asked = path, asked
+        files = sorted(filter(_shown, _walk(path)))
+        self.names, self._texts = list(filter(_is_picture, files)), list(filter(_is_text, files))
         listing = path / "dataset.json"
         document = listing.read_bytes() if listing.is_file() else None
         self.labels, self.class_names = _labels(self.names, document, str(listing))
+
+    @cached_property
+    def captions(self) -> Captions | None:
+        return beside(self.names, self._texts, lambda n: (self.path / n).read_bytes(), self._asked, str(self.path))
+
+    def stamp(self) -> Iterable[str]:
+        for name in self.names:
+            try:
+                about = os.stat(self.path / name)
+                yield f"{name} {about.st_size} {about.st_mtime_ns}"
+            except OSError:  # a link to nowhere
+                yield f"{name} gone"
 
     def stream(self, i: int) -> BufferedIOBase:
         return open(self.path / self.names[i], "rb")
 
 
-class Zip(Encoded):
+class Zip(Compressed):
     """The same in a zip. Threads share one handle, which locks itself; each process opens its own."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, asked: str | None = None) -> None:
         self.path, self._handle, self._process, self._lock = path, None, -1, threading.Lock()
-        entries = self._zip().namelist()
-        self.names = sorted(name for name in entries if _is_picture(name))
-        listings = [n for n in entries if PurePosixPath(n).name == "dataset.json" and _shown(n)]
+        self._asked, entries = asked, sorted(filter(_shown, self._zip().namelist()))
+        self.names, self._texts = list(filter(_is_picture, entries)), list(filter(_is_text, entries))
+        listings = [n for n in entries if PurePosixPath(n).name == "dataset.json"]
         listing = min(listings, key=len, default=None)
         top = "" if listing is None else listing[: -len("dataset.json")]
         document = None if listing is None else self._zip().read(listing)
         self.labels, self.class_names = _labels(self.names, document, f"{listing} in {path}", top)
+
+    @cached_property
+    def captions(self) -> Captions | None:
+        return beside(self.names, self._texts, self._zip().read, self._asked, str(self.path))
+
+    def stamp(self) -> Iterable[str]:
+        for name in self.names:
+            about = self._zip().getinfo(name)
+            yield f"{name} {about.file_size} {about.CRC}"
 
     def _zip(self) -> zipfile.ZipFile:
         if self._process != os.getpid():
@@ -89,7 +115,11 @@ def _shown(name: str) -> bool:
 
 
 def _is_picture(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in SUFFIXES and _shown(name) and not name.endswith("/")
+    return PurePosixPath(name).suffix.lower() in SUFFIXES and not name.endswith("/")
+
+
+def _is_text(name: str) -> bool:
+    return name.endswith(".txt") or PurePosixPath(name).name == LISTING
 
 
 def _labels(names: list[str], document: bytes | None, listing: str, top: str = "") -> Labels:

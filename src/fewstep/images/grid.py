@@ -72,9 +72,7 @@ def save_picture(image: Image.Image, path: str | os.PathLike) -> Path:
     return path
 
 
-def read_picture(
-    path: str | os.PathLike, size: int | None = None, channels: int | None = None
-) -> torch.Tensor:
+def read_picture(path: str | os.PathLike, size: int | None = None, channels: int | None = None) -> torch.Tensor:
     """float32 (1, C, H, W) in [−1, 1]; with `size` its shorter side is resized and the centre cropped.
 
     Raises FileNotFoundError, and ValueError where the file is no picture or is damaged.

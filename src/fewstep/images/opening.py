@@ -1,18 +1,22 @@
-"""Opening data: `open_images(Data(path))` gives pictures of one shape, numbered, with labels.
+"""Opening data: `open_images(Data(path))` gives pictures of one shape, numbered, with labels and captions.
 
 A small set is decoded once, into one uint8 array (n, C, H, W) in memory; a larger one is decoded when asked,
 after a look at its headers. Values become x_0 = u / 127.5 − 1 in [−1, 1].
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import NamedTuple, final
 
 import numpy as np
 import torch
 
+from .captions import without
 from .data import Data
 from .decoding import Damaged, Header, fitted
 from .parallel import each
+from .refusals import mixed, too_many, uncaptioned
 from .sources import Source, source
 
 _HEADERS = 50_000  # how many headers of a large set are read at the start
@@ -56,13 +60,34 @@ class Images:
         """Whether everything is decoded already."""
         return self._array is not None
 
+    @cached_property
+    def captions(self) -> list[str] | None:
+        """What is said of each picture, None without captions; "" is an empty prompt. Read when first asked for.
+
+        Raises ValueError where pictures have none among others that do, unless Data.uncaptioned says "empty".
+        """
+        if self.data.captions is False or self._source.captions is None:
+            return None
+        found = [self._source.captions[i] for i in self._sound]
+        if self.data.uncaptioned == "refuse" and (lacking := without(found, [self.name(i) for i in range(len(self))])):
+            raise ValueError(uncaptioned(self.data, lacking, len(self)))
+        return [text or "" for text in found]
+
+    def digest(self) -> str:
+        """A hash that changes when pictures are added, removed, changed or found damaged at opening."""
+        digest = hashlib.blake2b(digest_size=16)
+        for line in self._source.stamp():
+            digest.update(f"{line}\n".encode())
+        digest.update(self._sound.tobytes())
+        return digest.hexdigest()
+
     def name(self, i: int) -> str:
         """The file of picture i."""
         return self._source.names[int(self._sound[i])]
 
     def picture(self, i: int) -> np.ndarray:
         """uint8 (H, W, C), cropped in the centre."""
-        return np.ascontiguousarray(self._decoded(i, None)[0].transpose(1, 2, 0))
+        return np.ascontiguousarray(self.decoded(i)[0].transpose(1, 2, 0))
 
     def example(self, i: int, rng: np.random.Generator) -> tuple[torch.Tensor, int]:
         """float32 (C, H, W) in [−1, 1] and its label (−1 without); `rng` gives the crop and the flip."""
@@ -76,7 +101,7 @@ class Images:
         else:
             random = self.data.crop == "random"
             places = [(top, left) if random else None for _, top, left in draws]
-            found = [self._decoded(int(i), place) for i, place in zip(indices, places, strict=True)]
+            found = [self.decoded(int(i), place) for i, place in zip(indices, places, strict=True)]
             pixels, labels = np.stack([p for p, _ in found]), self.labels[[i for _, i in found]]
         if self.data.flip:
             mirrored = draws[:, 0] < 0.5
@@ -86,10 +111,13 @@ class Images:
     def require_sound(self, limit: float = 0.01) -> None:
         """Raises ValueError where more than `limit` of the files are damaged."""
         if len(self.reasons) > limit * len(self._source):
-            raise ValueError(_too_many(self.data, self.reasons, len(self._source)))
+            raise ValueError(too_many(self.data, self.reasons, len(self._source)))
 
-    def _decoded(self, i: int, place: tuple[float, float] | None) -> tuple[np.ndarray, int]:
-        """uint8 (C, H, W) and its number: a file found damaged only now gives way to the next sound one."""
+    def decoded(self, i: int, place: tuple[float, float] | None = None) -> tuple[np.ndarray, int]:
+        """uint8 (C, H, W), cropped at `place` (None: in the centre), and its number, which is nearly always i.
+
+        A file found damaged only now gives way to the next sound one, and so do its label and its caption.
+        """
         if self._array is not None:
             return self._array[i], i
         for j in ((i + step) % len(self) for step in range(len(self))):
@@ -100,11 +128,9 @@ class Images:
                 self.require_sound()
                 continue
             if pixels.shape != self.shape:
-                raise ValueError(
-                    _mixed(self.data, {self.shape: len(self) - 1, pixels.shape: 1}, self.name(j))
-                )
+                raise ValueError(mixed(self.data, {self.shape: len(self) - 1, pixels.shape: 1}, self.name(j)))
             return pixels, j
-        raise ValueError(_too_many(self.data, self.reasons, len(self._source)))
+        raise ValueError(too_many(self.data, self.reasons, len(self._source)))
 
 
 def signed(pixels: np.ndarray) -> torch.Tensor:
@@ -132,6 +158,8 @@ def open_images(data: Data) -> Images:
     )
     images = Images(data, origin, found)
     images.require_sound()
+    if data.captions:
+        images.captions  # noqa: B018 (refuses pictures without one now, not in the middle of a run)
     return images
 
 
@@ -148,7 +176,7 @@ def _first_shape(data: Data, origin: Source) -> Shape:
             return _shape(data, origin.header(i))
         except Damaged as damage:
             reasons[damage.name] = damage.reason
-    raise ValueError(_too_many(data, reasons, len(origin)))
+    raise ValueError(too_many(data, reasons, len(origin)))
 
 
 def _shape(data: Data, header: Header) -> Shape:
@@ -176,9 +204,7 @@ def _decode_all(data: Data, origin: Source, shape: Shape) -> Found:
 def _look(data: Data, origin: Source, shape: Shape) -> Found:
     n = len(origin)
     some = np.unique(np.linspace(0, n - 1, min(n, _HEADERS)).round().astype(int)).tolist()
-    return _survey(
-        data, origin, shape, lambda i: _shape(data, origin.header(i)), some, f"looking at {data.path}"
-    )
+    return _survey(data, origin, shape, lambda i: _shape(data, origin.header(i)), some, f"looking at {data.path}")
 
 
 def _survey(
@@ -200,34 +226,7 @@ def _survey(
         counts = {shape: len(numbers) - len(reasons) - len(others)}
         for other in others.values():
             counts[other] = counts.get(other, 0) + 1
-        raise ValueError(_mixed(data, counts, origin.names[min(others)]))
+        raise ValueError(mixed(data, counts, origin.names[min(others)]))
     bad = sorted(reasons)
     sound = np.delete(np.arange(len(origin)), bad)
     return Found(shape, sound, {origin.names[i]: reasons[i] for i in bad}, None)
-
-
-def _mixed(data: Data, counts: dict[Shape, int], example: str) -> str:
-    if len({shape[1:] for shape in counts}) == 1:
-        return (
-            f"{data.path} mixes grey and colour pictures ({example} differs from the first):"
-            " choose one with channels=1 or channels=3 (--channels)"
-        )
-    sizes: dict[tuple[int, int], int] = {}
-    for (_, height, width), n in counts.items():
-        sizes[width, height] = sizes.get((width, height), 0) + n
-    common = sorted(sizes.items(), key=lambda item: -item[1])
-    said = ", ".join(f"{width}×{height}: {n}" for (width, height), n in common[:4])
-    side = min(common[0][0])
-    return (
-        f"{data.path} holds pictures of different sizes ({said}{', …' * (len(common) > 4)}; {example} is"
-        f" one that differs): choose one to resize and crop them to, such as size={side} (--size {side})"
-    )
-
-
-def _too_many(data: Data, reasons: dict[str, str], count: int) -> str:
-    first = ", ".join(f"{name} ({reason})" for name, reason in list(reasons.items())[:3])
-    more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
-    return (
-        f"{len(reasons)} of the {count} files in {data.path} are damaged: {first}{more}."
-        f" See them all with: fewstep data check {data.path}"
-    )

@@ -3,8 +3,9 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 _CHUNK = 256
 
@@ -23,8 +24,9 @@ def each(work: Callable[[int], None], numbers: Sequence[int], what: str) -> None
 
     with ThreadPoolExecutor(cores()) as pool:
         try:
-            for _ in _bar(pool.map(run, chunks), len(numbers), what):
-                pass
+            with bar(len(numbers), what, shown=os.environ.get("RANK", "0") == "0") as advance:  # one for all processes
+                for count in pool.map(run, chunks):
+                    advance(count)
         except BaseException:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -37,22 +39,26 @@ def cores() -> int:
     return min(16, allowed)
 
 
-def _bar(done: Iterable[int], total: int, what: str) -> Iterator[int]:
-    started, progress, count = time.monotonic(), None, 0
-    first = os.environ.get("RANK", "0") == "0"  # one bar for all processes
-    try:
-        for n in done:
-            count += n
-            if progress is None and first and time.monotonic() - started > 1:
-                from rich.console import Console
-                from rich.progress import Progress
+@contextmanager
+def bar(total: int, what: str, *, shown: bool = True) -> Iterator[Callable[[int], None]]:
+    """A function that tells how many more are done; what takes longer than a second gets a bar with the time left."""
+    started, progress, done = time.monotonic(), None, 0
 
-                progress = Progress(console=Console(stderr=True), transient=True)
-                progress.add_task(what, total=total)
-                progress.start()
-            if progress is not None:
-                progress.update(progress.task_ids[0], completed=count)
-            yield n
+    def advance(count: int) -> None:
+        nonlocal progress, done
+        done += count
+        if progress is None and shown and time.monotonic() - started > 1:
+            from rich.console import Console
+            from rich.progress import Progress
+
+            progress = Progress(console=Console(stderr=True), transient=True)
+            progress.add_task(what, total=total)
+            progress.start()
+        if progress is not None:
+            progress.update(progress.task_ids[0], completed=done)
+
+    try:
+        yield advance
     finally:
         if progress is not None:
             progress.stop()

@@ -1,24 +1,26 @@
-"""Where pictures lie: one interface over folders, zips, arrays and tables, and how the right one is found."""
+"""Where pictures lie: one interface over folders, zips, arrays, tables and tars, and how the right one is found."""
 
 import difflib
 import re
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 from io import BufferedIOBase
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from .captions import Captions
 from .data import Data
 from .decoding import SUFFIXES, Damaged, Header, decode, header
 
 # what files and zips raise: also a damaged or encrypted entry, an unknown compression
 _UNREADABLE = (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile)
 _HUB = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-_KINDS = (".zip", ".npz", ".parquet")
+_KINDS = (".zip", ".npz", ".parquet", ".tar")
 
 
 class Source(ABC):
@@ -29,6 +31,15 @@ class Source(ABC):
     labels: np.ndarray | None
     """int64 (n,), or None without labels."""
     class_names: tuple[str, ...]
+
+    @cached_property
+    def captions(self) -> Captions | None:
+        """One a picture, None where it has none; None without captions. Read when first asked for."""
+        return None
+
+    @abstractmethod
+    def stamp(self) -> Iterable[str]:
+        """What changes when pictures are added, removed or changed."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -46,7 +57,7 @@ class Source(ABC):
         return None
 
 
-class Encoded(Source):
+class Compressed(Source):
     """Pictures that are files: PNG, JPEG and the like."""
 
     @abstractmethod
@@ -86,6 +97,11 @@ def source(data: Data) -> Source:
     elif data.labels is True and found.labels is None:
         raise ValueError(f"{data.path} has no labels: put each class in a subfolder, or ask for none")
     _check_labels(data, found)
+    if data.captions is True and found.captions is None:
+        raise ValueError(
+            f"{data.path} has no captions: put a .txt beside each picture, or a metadata.jsonl with lines"
+            ' {"file_name": …, "text": …}, or ask for none'
+        )
     return found
 
 
@@ -93,25 +109,34 @@ def _find(data: Data) -> Source:
     from .arrays import Arrays
     from .bundled import BUNDLED
     from .files import Folder, Zip
+    from .shards import shards, tars_in
     from .tables import hub, parquet
+    from .tars import Tars
 
+    if found := shards(data):
+        return Tars(found, data.caption, passing=data.path.startswith("pipe:"))
     path = Path(data.path).expanduser()
     if not path.exists():
         path = BUNDLED.get(data.path, path)
     if path.is_dir():
-        return Folder(path)
+        folder = Folder(path, data.caption)
+        return folder if len(folder) or not (tars := tars_in(path)) else Tars(tars, data.caption)
     if path.is_file():
         kinds = {".zip": Zip, ".npz": Arrays, ".parquet": parquet}
         if kind := kinds.get(path.suffix.lower()):
-            return kind(path)
-        if path.suffix.lower() in SUFFIXES:
-            raise ValueError(f"{data.path} is a single picture: give the folder that holds the pictures")
-        raise ValueError(
-            f"{data.path} is no kind of data that fewstep reads: give a folder, a .zip, an .npz or a .parquet"
-        )
+            return kind(path, data.caption)
+        raise ValueError(_no_kind(data.path, path))
     if _HUB.fullmatch(data.path) and not path.parent.exists() and path.suffix.lower() not in _KINDS:
-        return hub(data.path, data.split)
+        return hub(data.path, data.split, data.caption)
     raise FileNotFoundError(missing(path))
+
+
+def _no_kind(asked: str, path: Path) -> str:
+    if path.suffix.lower() in SUFFIXES:
+        return f"{asked} is a single picture: give the folder that holds the pictures"
+    if re.search(r"\.(tar\.\w+|tgz)$", path.name.lower()):
+        return f"{asked} is a compressed tar, which cannot be read from the middle: unpack it to a folder or a .tar"
+    return f"{asked} is no kind of data that fewstep reads: give a folder, a .zip, an .npz, a .parquet or a .tar"
 
 
 def missing(path: Path) -> str:
