@@ -30,6 +30,11 @@ PUBLIC = {
     "Recipe": "fewstep.training.recipe",
     "CMStochasticIterativeScheduler": "fewstep.dropin.consistency_scheduler",
     "CMStochasticIterativeSchedulerOutput": "fewstep.dropin.consistency_scheduler",
+    "ConsistencyModelPipeline": "fewstep.dropin.consistency_pipeline",
+    "ConsistencyModelInpaintPipeline": "fewstep.dropin.consistency_editing",
+    "ConsistencyModelColorizePipeline": "fewstep.dropin.consistency_editing",
+    "ConsistencyModelSuperResolutionPipeline": "fewstep.dropin.consistency_editing",
+    "ConsistencyModelImg2ImgPipeline": "fewstep.dropin.consistency_editing",
 }
 """Every public name and the module it lives in: to add a name, add a line."""
 
