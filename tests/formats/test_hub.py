@@ -3,6 +3,7 @@
 import shutil
 from fnmatch import fnmatch
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -26,6 +27,9 @@ class Hub:
 
     def repo(self, repo_id: str) -> Path:
         return self.place / repo_id
+
+    def model_info(self, repo_id: str, *, timeout: float) -> SimpleNamespace:
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name) for name in self.list_repo_files(repo_id)])
 
     def list_repo_files(self, repo_id: str) -> list[str]:
         if not self.reachable:
@@ -58,7 +62,7 @@ def _refusal(kind):
 @pytest.fixture
 def hub(tmp_path, monkeypatch) -> Hub:
     hub = Hub(tmp_path)
-    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda self, repo_id: hub.list_repo_files(repo_id))
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", hub.model_info)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", hub.snapshot_download)
     monkeypatch.chdir(tmp_path)
     return hub
@@ -130,10 +134,10 @@ def test_what_the_hub_does_not_have_or_show(hub, monkeypatch):
     with pytest.raises(FileNotFoundError, match="the Hugging Face Hub shows none of that name"):
         fewstep.load("me/nothing")
 
-    def members_only(self, repo_id):
+    def members_only(self, repo_id, *, timeout):
         raise _refusal(GatedRepoError)
 
-    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", members_only)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", members_only)
     with pytest.raises(FileNotFoundError, match=r"ask for access on https://huggingface\.co/me/secret, then log in"):
         fewstep.load("me/secret")
 

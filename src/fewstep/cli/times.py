@@ -141,10 +141,13 @@ def print_table(found: "Search") -> None:
 
 
 def folder_of(source: str):
-    """The folder of a saved model; ValueError for an unfinished run, whose checkpoints keep no times of their own."""
+    """The folder of a saved model; ValueError for an unfinished run, a checkpoint, another form."""
     path = sources.weights_file(source)
     if path.name != "weights.safetensors":
-        raise ValueError(f"{source} is still in training: --save needs a finished run or a saved model.")
+        raise ValueError(
+            f"{source} keeps no times: --save needs a finished run or a saved model, which "
+            "`fewstep convert SOURCE --to fewstep` makes of any other."
+        )
     return path.parent
 
 

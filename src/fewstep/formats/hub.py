@@ -41,7 +41,8 @@ def fetch(repo_id: str) -> Path:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
-        files = HfApi().list_repo_files(repo_id)
+        info = HfApi().model_info(repo_id, timeout=10)  # asked once: without a network the answer comes at once
+        files = [file.rfilename for file in info.siblings or []]
         small = [name for name in DESCRIPTIONS if name in files]
         folder = Path(snapshot_download(repo_id, allow_patterns=small)) if small else None
         large = needed(repo_id, folder, files)
