@@ -15,7 +15,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,11 +39,11 @@ TEACHERS = ("edm_", "teacher_model")
 NOISE_SCALE = 250.0
 """OpenAI's networks are told 250 ln t."""
 
-Seen = Literal["consistency", "edm"] | Parameterization
-"""How a network is seen, where its file does not say it."""
+Seen = str | Parameterization
+"""How a network is seen, where its file does not say it: "consistency", "edm", or a parameterization itself."""
 
-Order = Literal["three-head-dim", "head-three-dim"] | None
-"""How the channels of queries, keys and values are ordered in a file; None is the first."""
+Order = str | None
+"""How the channels of queries, keys and values are ordered in a file: one of ORDERS; None is the first."""
 
 ORDERS = ("three-head-dim", "head-three-dim")
 
@@ -75,7 +75,7 @@ def seen(meant: Seen, design: Design) -> Parameterization:
         return meant
     kinds = {"consistency": Boundary, "edm": EDM}
     if meant not in kinds:
-        raise ValueError(f"There is no parameterization '{meant}'{nearest(str(meant), kinds)}")
+        raise ValueError(f"There is no parameterization '{meant}'{nearest(meant, kinds)}")
     now = design.parameterization
     if not isinstance(now, EDM | Boundary):
         raise ValueError(f"This network is seen through {type(now).__name__}: give a parameterization, not a word.")
