@@ -169,4 +169,6 @@ def test_what_cannot_be_asked(cli, tiny):
     assert cli("sample").code == 2
     assert "say which model" in cli("sample").err
     assert "--weights goes with" in cli("sample", tiny, "--weights", "x.pt").err
+    said = cli("sample", "consistency_models_8xb32-LSUN-cat-onstep-256x256")
+    assert "did you mean 'consistency_models_8xb32-LSUN-cat-onestep-256x256'?" in said.err
     assert "There is no file nothing.py" in cli("sample", "--mmagic-config", "nothing.py").err

@@ -81,7 +81,10 @@ def test_a_configuration_in_our_terms(file):
     assert "type, unet.type, denoiser.type (fewstep has one class of each kind)" in unused
     assert "_base_ (only model is read)" in unused
     assert "unet_config" not in unused
-    assert "'determ' takes one stream for all there; here a picture depends on (seed, its number, its label)" in noise
+    assert (
+        "'determ' is one stream for all pictures in mmagic; here a picture depends on (seed, its number, its label)"
+        in noise
+    )
 
 
 def test_its_model_draws_what_its_weights_draw(file):
@@ -129,7 +132,7 @@ def test_ts_are_places_on_the_grid(ts, steps, indices):
 def test_a_list_that_does_not_end_at_t_min():
     config = from_dict({"sampler": "multistep", "ts": "0,22,30"})
     assert config.times == from_dict({"sampler": "multistep", "ts": "0,22,39"}).times
-    assert config.unused == {"the end of ts": "there it leaves noise in the pictures, here not"}
+    assert config.unused == {"the end of ts": "mmagic leaves noise in the pictures, fewstep does not"}
 
 
 @pytest.mark.parametrize("sampler", ["heun", "dpm", "ancestral", "progdist", "euler", "midpoint"])

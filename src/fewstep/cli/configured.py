@@ -11,12 +11,17 @@ if TYPE_CHECKING:
 
 def configuration(options: "Sample") -> "MMagic | None":
     """The configuration that is asked for: a file, or an entry of the zoo (unless a file has its name)."""
+    from fewstep.codec import nearest
     from fewstep.formats.mmagic import read_mmagic
     from fewstep.formats.mmagic_zoo import ZOO
 
     if options.mmagic_config is not None:
         return read_mmagic(options.mmagic_config)
-    return None if Path(options.source).exists() else ZOO.get(options.source)
+    if not options.source.startswith("consistency_models_") or Path(options.source).exists():
+        return None
+    if options.source not in ZOO:
+        raise ValueError(f"mmagic's zoo has no entry '{options.source}'{nearest(options.source, ZOO)}")
+    return ZOO[options.source]
 
 
 def defaults(config: "MMagic", given: "Sample") -> dict[str, Any]:

@@ -74,7 +74,7 @@ class MMagic:
             reasons.setdefault(why, []).append(key)
         groups = [f"{', '.join(keys)} ({why})" for why, keys in reasons.items()]
         here = "here a picture depends on (seed, its number, its label) alone, whatever the batch"
-        noise = f"The generator '{self.generator}' {GENERATORS[self.generator]}; {here}."
+        noise = f"The generator '{self.generator}' is {GENERATORS[self.generator]} in mmagic; {here}."
         return [*([f"Not used: {'; '.join(groups)}."] if groups else []), noise]
 
     def load(self, source: str | Path | None = None, *, device: str | torch.device = "auto") -> Model:
@@ -141,7 +141,7 @@ def _meant(given: dict[str, Any]) -> MMagic:
     last = ask["steps"] - 1
     indices = _indices(ask["ts"], last) if sampler == "multistep" else [0, last] if sampler == "onestep" else [last]
     times = tuple(schedule.grid(ask["steps"])[indices[:-1]].tolist())
-    open_end = {} if indices[-1] == last else {"the end of ts": "there it leaves noise in the pictures, here not"}
+    open_end = {} if indices[-1] == last else {"the end of ts": "mmagic leaves noise in the pictures, fewstep does not"}
     return MMagic(
         weights=_source(ask["model_path"]),
         flags=_flags(ask, given),

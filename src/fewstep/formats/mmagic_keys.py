@@ -18,11 +18,11 @@ SAMPLERS = {
 """Their samplers → fewstep's."""
 
 GENERATORS = {
-    "dummy": "takes torch's global stream there",
-    "determ": "takes one stream for all there",
-    "determ-indiv": "takes a stream for each picture there",
+    "dummy": "torch's global stream",
+    "determ": "one stream for all pictures",
+    "determ-indiv": "a stream for each picture",
 }
-"""Their sources of noise, and what they are there."""
+"""Their sources of noise."""
 
 NETWORK = ("image_size", "attention_resolutions", "channel_mult", "class_cond")
 """The keys of `model` that shape the network; OpenAI has the same names."""
@@ -76,7 +76,7 @@ UNUSED = {
     "denoiser.sigma_max": _ELSEWHERE,
     "denoiser.distillation": "training_mode goes before it",
     "unet.use_fp16": "pictures are drawn in float32",
-    "unet.use_new_attention_order": "it changes nothing there either",
+    "unet.use_new_attention_order": "it changes nothing in mmagic either",
     "data_preprocessor": "pictures are written as 127.5 (x + 1)",
 }
 """The keys that change no picture, and why."""
