@@ -61,9 +61,9 @@ def fetch(url: str, check: Callable[[Path], object]) -> Path:
     with WeakFileLock(place.with_name(f"{ASIDE}{place.name}.lock")):  # other processes wait for the same file
         if not place.is_file():
             _complete(part, url)
+            _mark(part).unlink(missing_ok=True)
             _accept(part, url, check)
             os.replace(part, place)
-            _mark(part).unlink(missing_ok=True)
     return place
 
 

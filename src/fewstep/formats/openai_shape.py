@@ -217,11 +217,12 @@ def _heads(ours: Told, given: Mapping[str, Any], named: UNetShape | None, path: 
         return given.get("num_heads", NUM_HEADS), given["num_head_channels"]
     if "num_heads" in given:
         return given["num_heads"], None
-    published = {(shape.model_channels, shape.channel_mult, shape.num_res_blocks) for shape in SHAPES.values()}
-    alike = named is not None or (ours.num_channels, ours.channel_mult, ours.num_res_blocks) in published
+    published = {(shape.model_channels, shape.channel_mult, shape.num_res_blocks): shape for shape in SHAPES.values()}
+    model = named or published.get((ours.num_channels, ours.channel_mult, ours.num_res_blocks))
     attend = [m for m, attends in zip(ours.channel_mult, ours.attends, strict=True) if attends]
-    if alike and all(ours.num_channels * m % 64 == 0 for m in (*attend, ours.channel_mult[-1])):
-        return NUM_HEADS, 64
+    width = model.num_head_channels if model else None
+    if width and all(ours.num_channels * m % width == 0 for m in (*attend, ours.channel_mult[-1])):
+        return NUM_HEADS, width
     warnings.warn(
         f"The weights in {path} do not tell the width of an attention head; OpenAI's default of {NUM_HEADS} heads is "
         "taken. config={'num_head_channels': …} says it.",
