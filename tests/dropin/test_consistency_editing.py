@@ -130,7 +130,8 @@ def test_the_levels_that_are_chosen():
     assert told(pipe, x) == pytest.approx([5.38, 2.24])
     assert told(pipe, x, num_inference_steps=1) == pytest.approx([5.38])
     assert told(pipe, x, num_inference_steps=3) == pytest.approx([5.38, (5.38 * 2.24) ** 0.5, 2.24])
-    assert told(pipe, x, sigmas=np.array([1.0])) == pytest.approx([1])
+    assert told(pipe, x, sigmas=np.array([3.0, 1.0])) == pytest.approx([3, 1])
+    assert told(pipe, x, timesteps=torch.tensor([22, 5])) == pytest.approx([grid[5], grid[22]])
 
 
 def test_known_pixels_stay():

@@ -211,7 +211,7 @@ def _or_default(
     plan: tuple[int | None, Indices, Levels], steps: int = EDIT_STEPS
 ) -> tuple[int | None, Indices, Levels]:
     """The plan, with a number of steps where it says nothing at all."""
-    return (steps, None, None) if plan == (None, None, None) else plan
+    return (steps, None, None) if all(part is None for part in plan) else plan
 
 
 def _repeated(x: Tensor, copies: int) -> Tensor:

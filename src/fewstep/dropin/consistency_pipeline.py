@@ -1,9 +1,11 @@
 """Pictures from noise (Song et al. 2023, Algorithm 1), with diffusers' own call.
 
-import fewstep
-pipe = fewstep.ConsistencyModelPipeline.from_pretrained("openai/diffusers-cd_imagenet64_l2")
-pipe(class_labels=145).images[0].save("penguin.png")
-images = pipe(4, class_labels=145, sigmas=[80.0, 1.38]).images
+    import fewstep
+    pipe = fewstep.ConsistencyModelPipeline.from_pretrained("openai/diffusers-cd_imagenet64_l2")
+    pipe(class_labels=145).images[0].save("penguin.png")
+    images = pipe(4, class_labels=145, sigmas=[80.0, 1.38]).images
+
+Change the import of a program that uses diffusers' class, and leave the rest of it as it is.
 """
 
 from collections.abc import Callable, Sequence

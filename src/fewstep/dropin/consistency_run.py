@@ -95,22 +95,17 @@ class ConsistencyPipeline(DiffusionPipeline, ABC):
         its own). The pipeline's scheduler, diffusers' or fewstep's, is read and never changed."""
         if timesteps is not None and sigmas is not None:
             raise ValueError("`timesteps` and `sigmas` contradict each other: give one of the two.")
-        explicit = timesteps if sigmas is None else sigmas
-        if steps is None and explicit is None:
+        if steps is None and timesteps is None and sigmas is None:
             raise ValueError("Give one of `num_inference_steps`, `timesteps` and `sigmas`.")
-        if explicit is not None and steps not in (None, 1, len(explicit)):
-            logger.warning(f"num_inference_steps={steps} is ignored: {len(explicit)} levels are given.")
         check_components(type(self).__name__, self.unet, self.scheduler)
-        scheduler: Any = CMStochasticIterativeScheduler.from_config(self.scheduler.config)
-        device = self._execution_device
-        if explicit is None and spaced is not None:
+        counted = timesteps is None and sigmas is None
+        if counted and spaced is not None:
             sigmas = spaced(steps)  # type: ignore[arg-type]
-        if sigmas is not None:
-            scheduler.set_timesteps(sigmas=[float(sigma) for sigma in sigmas], device=device)
-        elif timesteps is not None:
-            scheduler.set_timesteps(timesteps=timesteps, device=device)
-        else:
-            scheduler.set_timesteps(steps, device=device)
+        scheduler: Any = CMStochasticIterativeScheduler.from_config(self.scheduler.config)
+        number = steps if counted and sigmas is None else None
+        scheduler.set_timesteps(number, self._execution_device, timesteps, sigmas)
+        if steps not in (None, 1, len(scheduler.timesteps)):
+            logger.warning(f"num_inference_steps={steps} is ignored: {len(scheduler.timesteps)} levels are given.")
         return scheduler
 
     def _schedule(self) -> Karras:
@@ -191,7 +186,7 @@ def check_components(owner: str, unet: Any, scheduler: Any) -> None:
 
 
 def _check_number(n: int, generator: Generators) -> None:
-    if n < 1:
+    if not isinstance(n, int | np.integer) or n < 1:
         raise ValueError(f"The number of pictures is a whole number from 1, not {n}.")
     if isinstance(generator, list) and len(generator) != n:
         raise ValueError(f"{len(generator)} generators were given for {n} pictures: give one, or one each.")
