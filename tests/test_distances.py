@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fewstep.distances import L1, PseudoHuber, Squared
+from fewstep.distances import L1, Huber, PseudoHuber, Squared
 
-ALL = [L1(), Squared(), Squared(size=32), PseudoHuber(), PseudoHuber(c=0.5)]
+ALL = [L1(), Squared(), Squared(size=32), PseudoHuber(), PseudoHuber(c=0.5), Huber(), Huber(c=0.1)]
 
 
 def pictures(n=3, size=8):
@@ -57,3 +57,9 @@ def test_gradients_are_finite_where_both_agree(distance):
     x = torch.randn(2, 3, 8, 8, requires_grad=True)
     distance(x, x.detach()).sum().backward()
     assert torch.equal(x.grad, torch.zeros_like(x))
+
+
+@pytest.mark.parametrize("c", [0.001, 0.3])
+def test_huber_is_of_each_value_by_itself(c):
+    x, y = pictures()
+    torch.testing.assert_close(Huber(c)(x, y), (torch.hypot(x - y, torch.tensor(c)) - c).mean((1, 2, 3)))

@@ -11,15 +11,20 @@ import torch
 from oracle import EPS, Gaussian, T, squares
 from torch import nn
 
+from fewstep.denoiser import Denoiser, Guided
 from fewstep.discretizations import Grid, Growing, Shrinking
-from fewstep.distances import L1, PseudoHuber, Squared
+from fewstep.distances import L1, Huber, PseudoHuber, Squared
 from fewstep.objectives import (
+    Autoencoding,
     ConsistencyDistillation,
     ConsistencyTraining,
     Diffusion,
     Draw,
+    LevelDiffusion,
     ProgressiveDistillation,
 )
+from fewstep.parameterizations import Epsilon, Latched, Sample, Velocity
+from fewstep.recipes import parts
 from fewstep.schedules import Discrete, Karras
 from fewstep.solvers import Euler, Heun
 from fewstep.targets import AdaptiveEma, Ema, Same, StopGradient
@@ -349,3 +354,147 @@ def test_weightings_multiply_each_samples_distance():
     network = Small()
     ratio = ALL["ict"].loss(network, network, draw) / plain.loss(network, network, draw)
     torch.testing.assert_close(ratio, 1 / (draw.t - draw.s), rtol=1e-4, atol=0)
+
+
+# -- the levels of a DDPM --------------------------------------------------------------------------------------------
+
+
+class Best(nn.Module):
+    """The network whose estimate is the exact denoiser of N(0, std²), for any parameterization."""
+
+    def __init__(self, parameterization, schedule, std=0.5):
+        super().__init__()
+        self.c, self.schedule, self.std = parameterization, schedule, std
+
+    def forward(self, x, t, **cond):
+        alpha, sigma = self.schedule(t)
+        best = self.std**2 * alpha / (self.std**2 * alpha**2 + sigma**2)
+        c = self.c(self.schedule, t)
+        return ((best - c.skip) / c.out)[:, None, None, None] * x
+
+
+# E (x_0 − D)² = s² σ² / (s² α² + σ²); times 1/c_out² it is the best error of noise, velocity and sample.
+@pytest.mark.parametrize("kind", [Epsilon(), Velocity(), Sample()])
+@pytest.mark.parametrize("t", [1.0, 300.0, 999.0])
+def test_the_best_loss_on_the_levels_of_a_ddpm(kind, t):
+    schedule = Discrete()
+    draw, weight = pair(t, t)
+    draw = draw._replace(schedule=schedule)
+    a, s = (float(c) for c in schedule(torch.tensor(t, dtype=torch.float64)))
+    error = 0.25 * s**2 / (0.25 * a**2 + s**2)
+    wanted = {"Epsilon": error * (a / s) ** 2, "Velocity": error / s**2, "Sample": error}[type(kind).__name__]
+    student = Denoiser(Best(kind, schedule), schedule, kind)
+    loss = (weight * LevelDiffusion().loss(student, student, draw)).sum()
+    assert loss.item() == pytest.approx(wanted, rel=1e-9)
+    snr = (weight * LevelDiffusion(gamma=5.0).loss(student, student, draw)).sum()
+    assert snr.item() == pytest.approx(error * min((a / s) ** 2, 5.0), rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", [Epsilon(), Velocity(), Sample()])
+def test_the_loss_is_the_error_of_what_the_network_predicts(kind):
+    schedule, generator = Discrete(), torch.Generator().manual_seed(0)
+    x_0, z, out = (torch.randn(4, 2, 3, 3, generator=generator, dtype=torch.float64) for _ in range(3))
+    t = torch.tensor([0.0, 20.0, 500.0, 999.0], dtype=torch.float64)
+    a, s = (c[:, None, None, None] for c in schedule(t))
+    wanted = {"Epsilon": z, "Velocity": a * z - s * x_0, "Sample": x_0}[type(kind).__name__]
+    student = Denoiser(Fixed(out), schedule, kind)
+    loss = LevelDiffusion().loss(student, student, Draw(schedule, x_0, z, t, t, {}))
+    torch.testing.assert_close(loss, ((out - wanted) ** 2).flatten(1).mean(1))
+
+
+class Fixed(nn.Module):
+    def __init__(self, out):
+        super().__init__()
+        self.out = out
+
+    def forward(self, x, t, **cond):
+        return self.out
+
+
+def test_levels_are_uniform():
+    t, s = LevelDiffusion().times((torch.arange(1000).double() + 0.5) / 1000, Discrete(), 0.3)
+    assert torch.equal(t, torch.arange(1000).double())
+    assert torch.equal(t, s)
+    with pytest.raises(TypeError, match="Karras"):
+        LevelDiffusion().times(torch.rand(2).double(), KARRAS, 0.0)
+    with pytest.raises(ValueError, match="gamma"):
+        LevelDiffusion(gamma=0.0)
+
+
+class Told(nn.Module):
+    """A raw network told a prompt and a guidance scale."""
+
+    def forward(self, x, c_noise, *, prompt, guidance=None):
+        w = 0 if guidance is None else guidance.to(x.dtype)[:, None, None, None]
+        return 0.6 * x + 1e-3 * c_noise[:, None, None, None] + prompt[:, None, None, None] + 0.01 * w
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v", "sample"])
+def test_latent_consistency_distillation_written_out(kind):
+    """Algorithm 1 of Luo et al. 2023, as the published scripts have it: CFG of both x_0 and noise, then DDIM."""
+    inner = {"epsilon": Epsilon(), "v": Velocity(), "sample": Sample()}[kind]
+    schedule, generator = Discrete(), torch.Generator().manual_seed(0)
+    x_0, z = (torch.randn(4, 2, 3, 3, generator=generator) for _ in range(2))
+    prompt, w = torch.randn(4, generator=generator), torch.tensor([5.0, 15.0, 7.5, 10.0])
+    objective, net = parts.lcd(), Told()
+    t, s = objective.times(torch.tensor([0.01, 0.31, 0.71, 0.99]).double(), schedule, 0.0)
+    assert t.tolist() == [19, 319, 719, 999]
+    assert s.tolist() == [0, 299, 699, 979]
+    draw = Draw(schedule, x_0, z, t.float(), s.float(), {"prompt": prompt, "guidance": w})
+    student = Denoiser(net, schedule, Latched(inner))
+    teacher = Guided(Denoiser(net, schedule, inner), 0.0, lambda cond: {"prompt": torch.zeros_like(cond["prompt"])})
+    ours = objective.loss(student, student, draw, teacher=teacher)
+
+    def levels(time):
+        a = schedule.alphas_cumprod[time.long()]
+        return a.sqrt()[:, None, None, None], (1 - a).sqrt()[:, None, None, None]
+
+    def both(out, x, time):
+        a, b = levels(time)
+        sample = {"epsilon": (x - b * out) / a, "v": a * x - b * out, "sample": out}[kind]
+        return sample, {"epsilon": out, "v": a * out + b * x, "sample": (x - a * out) / b}[kind]
+
+    def consistent(x, time):
+        scaled = 10 * time[:, None, None, None]
+        out = both(net(x, time, prompt=prompt, guidance=w), x, time)[0]
+        return 0.25 / (scaled**2 + 0.25) * x + scaled / (scaled**2 + 0.25).sqrt() * out
+
+    x_0, z, a, b = x_0.double(), z.double(), *levels(t)
+    x_t = a * x_0 + b * z
+    asked, free = (both(net(x_t, t, prompt=p), x_t, t) for p in (prompt, 0 * prompt))
+    sample, noise = (c + w[:, None, None, None] * (c - u) for c, u in zip(asked, free, strict=True))
+    x_s = levels(s)[0] * sample + levels(s)[1] * noise
+    gap = consistent(x_t, t) - consistent(x_s, s)
+    wanted = ((gap**2 + 1e-6).sqrt() - 1e-3).flatten(1).mean(1)
+    torch.testing.assert_close(ours.double(), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_latent_fine_tuning_asks_no_teacher():
+    schedule, objective = Discrete(), parts.lcf(k=40)
+    assert not objective.needs_teacher
+    x_0, z = torch.randn(2, 1, 3, 3), torch.randn(2, 1, 3, 3)
+    t, s = objective.times(torch.tensor([0.5, 0.99]).double(), schedule, 0.0)
+    assert (t - s).tolist() == [40, 40]
+    cond = {"prompt": torch.randn(2), "guidance": torch.tensor([3.0, 4.0])}
+    f = Denoiser(Told(), schedule, Latched())
+    loss = objective.loss(f, f, Draw(schedule, x_0, z, t.float(), s.float(), cond))
+    x_t, x_s = (schedule.perturb(x_0, z, time.float()) for time in (t, s))
+    gap = f(x_t, t.float(), **cond) - f(x_s, s.float(), **cond)
+    torch.testing.assert_close(loss, Huber()(gap, torch.zeros_like(gap)))
+
+
+class Halved(nn.Module):
+    """An autoencoder of a kind: x̂ = μ + s z, μ = x/2, s = 1/2."""
+
+    def forward(self, x, z):
+        return x / 2 + z / 2, x / 2, torch.full_like(x, 0.5)
+
+
+def test_an_autoencoders_loss():
+    x, z = torch.randn(3, 2, 4, 4, dtype=torch.float64), torch.randn(3, 2, 4, 4, dtype=torch.float64)
+    t, s = Autoencoding().times(torch.rand(3).double(), KARRAS, 0.0)
+    loss = Autoencoding(Squared(), beta=0.1).loss(Halved(), Halved(), Draw(KARRAS, x, z, t, s, {}))
+    normal = torch.distributions.Normal
+    divergence = torch.distributions.kl_divergence(normal(x / 2, torch.full_like(x, 0.5)), normal(0 * x, 1 + 0 * x))
+    wanted = ((x / 2 - z / 2) ** 2).flatten(1).mean(1) + 0.1 * divergence.flatten(1).mean(1)
+    torch.testing.assert_close(loss, wanted)

@@ -7,7 +7,7 @@ from typing import Any
 from fewstep.codec import decode, encode
 from fewstep.conditions import Condition, Labels, Nothing, Prompts
 from fewstep.networks import Architecture, CompactShape, UNetShape
-from fewstep.networks.adapters import LatentUNetShape, Lora
+from fewstep.networks.adapters import AutoencoderShape, LatentUNetShape, Lora
 from fewstep.parameterizations import EDM, Boundary, Epsilon, Latched, Parameterization, Sample, Velocity
 from fewstep.schedules import Discrete, Karras, Schedule
 from fewstep.spaces import Latents, Pixels, Space
@@ -40,6 +40,7 @@ PARTS = (
     CompactShape,
     UNetShape,
     LatentUNetShape,
+    AutoencoderShape,
     Lora,
     Karras,
     Discrete,

@@ -2,6 +2,7 @@
 
     L1            mean |x − y|
     Squared       mean (x − y)²
+    Huber         mean √((x − y)² + c²) − c,  of each value by itself (Luo et al. 2023's code)
     PseudoHuber   √(‖x − y‖² + c²) − c,  c = 0.00054 √D,  over the whole sample (Song & Dhariwal 2023, eqs. 7-8)
 
 Means are over all axes but the first, as in the published code. LPIPS is in `lpips.py`.
@@ -41,6 +42,17 @@ class Squared(Distance):
         if self.size is not None:
             x, y = (F.interpolate(a, size=(self.size, self.size), mode="bilinear") for a in (x, y))
         return mean_flat((x - y) ** 2)
+
+
+@dataclass(frozen=True)
+class Huber(Distance):
+    """A smooth absolute difference of each value: quadratic below c, linear above."""
+
+    c: float = 0.001
+    """Where it turns from quadratic to linear."""
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        return mean_flat(((x - y) ** 2 + self.c**2).sqrt() - self.c)
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,20 @@
 """Objectives: what a training step minimises. Every one is a frozen dataclass and a function of one `Draw`."""
 
+from fewstep.objectives.autoencoding import Autoencoding
 from fewstep.objectives.consistency import Consistency, ConsistencyDistillation, ConsistencyTraining
 from fewstep.objectives.diffusion import Diffusion
+from fewstep.objectives.levels import LevelDiffusion
 from fewstep.objectives.objective import Draw, Objective
 from fewstep.objectives.progressive import ProgressiveDistillation
 
 __all__ = [
+    "Autoencoding",
     "Consistency",
     "ConsistencyDistillation",
     "ConsistencyTraining",
     "Diffusion",
     "Draw",
+    "LevelDiffusion",
     "Objective",
     "ProgressiveDistillation",
 ]

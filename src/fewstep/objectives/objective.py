@@ -31,6 +31,8 @@ class Objective(ABC):
     """Whether `loss` calls a teacher."""
     consistent: bool = True
     """Whether it trains a consistency function (a network that meets the boundary condition)."""
+    denoises: bool = True
+    """Whether the student is a denoiser; an autoencoder is none."""
 
     @abstractmethod
     def times(self, u: Tensor, schedule: Schedule, progress: float) -> tuple[Tensor, Tensor]:

@@ -6,12 +6,14 @@
 | CT (Song et al. 2023, Algorithm 3) | N(k) | same data and noise | LPIPS, ℓ2 | 1 | EMA, μ(k) |
 | iCT (Song & Dhariwal 2023) | doubling, lognormal | same data and noise | pseudo-Huber | 1/(t − s) | stop-gradient |
 | ECT (Geng et al. 2024) | shrinking r(t) | same data and noise | ‖·‖, c | 1/(t − s) | stop-gradient |
+| LCD (Luo et al. 2023, Algorithm 1) | k levels apart | teacher's guided DDIM step | Huber, ℓ2 | 1 | EMA |
+| LCF (Luo et al. 2023, Algorithm 4) | k levels apart | same data and noise | Huber, ℓ2 | 1 | EMA |
 """
 
-from fewstep.discretizations import Doubling, Grid, Growing, Shrinking
-from fewstep.distances import Distance, PseudoHuber
+from fewstep.discretizations import Doubling, Grid, Growing, Shrinking, Skipping
+from fewstep.distances import Distance, Huber, PseudoHuber
 from fewstep.objectives import ConsistencyDistillation, ConsistencyTraining
-from fewstep.solvers import Heun, Solver
+from fewstep.solvers import Euler, Heun, Solver
 from fewstep.targets import AdaptiveEma, Ema, StopGradient
 from fewstep.weightings import InverseGap, Uniform
 
@@ -40,3 +42,20 @@ def ect(
     """Easy consistency tuning: from a diffusion model (or a diffusion loss) to a consistency model."""
     pairs = Shrinking(q, stages, first, p_mean, p_std)
     return ConsistencyTraining(pairs, PseudoHuber(c), InverseGap(), StopGradient())
+
+
+def lcd(
+    distance: Distance | None = None, *, k: int = 20, mu: float = 0.95, solver: Solver | None = None
+) -> ConsistencyDistillation:
+    """Latent consistency distillation; mu = 0 is a stop-gradient target, as the published LoRA scripts have it.
+
+    The solver is Euler's step unless given, which on a DDPM's levels is the DDIM step: in σ/α the two are one formula.
+    Heun and DPMSolver (DPM-Solver++(2S)) ask the teacher twice a step.
+    """
+    target = Ema(mu) if mu else StopGradient()
+    return ConsistencyDistillation(Skipping(k), distance or Huber(), Uniform(), target, solver or Euler())
+
+
+def lcf(distance: Distance | None = None, *, k: int = 20, mu: float = 0.95) -> ConsistencyTraining:
+    """Latent consistency fine-tuning: from a latent consistency model, without a teacher."""
+    return ConsistencyTraining(Skipping(k), distance or Huber(), Uniform(), Ema(mu) if mu else StopGradient())

@@ -3,9 +3,9 @@
 Here, and in `fewstep.dropin`, are the only imports of diffusers, transformers and peft.
 """
 
-from fewstep.networks.adapters.autoencoder import Autoencoder
+from fewstep.networks.adapters.autoencoder import Autoencoder, AutoencoderShape
 from fewstep.networks.adapters.latent_unet import LatentUNet, LatentUNetShape
 from fewstep.networks.adapters.lora import Lora
 from fewstep.networks.adapters.text import TextEncoder, Tokenizer
 
-__all__ = ["Autoencoder", "LatentUNet", "LatentUNetShape", "Lora", "TextEncoder", "Tokenizer"]
+__all__ = ["Autoencoder", "AutoencoderShape", "LatentUNet", "LatentUNetShape", "Lora", "TextEncoder", "Tokenizer"]

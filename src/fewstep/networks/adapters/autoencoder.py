@@ -3,11 +3,15 @@
 mean, std = (m − shift) · scaling, s · scaling  of the encoder's posterior N(m, s²);  decode(x_0 / scaling + shift)
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from fewstep.networks.architecture import Architecture
 
 
 class Autoencoder(nn.Module):
@@ -26,6 +30,15 @@ class Autoencoder(nn.Module):
         vae = AutoModel.from_pretrained(source, **({} if own else {"subfolder": "vae"}))
         return cls(vae.eval().requires_grad_(False))
 
+    def save(self, folder: str | Path) -> None:
+        """Writes an autoencoder's own folder, as diffusers does."""
+        self.vae.save_pretrained(folder)
+
+    @property
+    def kind(self) -> str:
+        """The name of its class in diffusers."""
+        return type(self.vae).__name__
+
     @property
     def scaling(self) -> float:
         return float(self.vae.config.get("scaling_factor") or 1.0)
@@ -40,6 +53,11 @@ class Autoencoder(nn.Module):
         widths = self.vae.config.get("block_out_channels") or self.vae.config["encoder_block_out_channels"]
         return 2 ** (len(widths) - 1)
 
+    @property
+    def channels(self) -> int:
+        """Those of the pictures."""
+        return int(self.vae.config["in_channels"])
+
     def moments(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (n, c, h, w) of the latents of pictures (n, C, H, W) in [−1, 1]."""
         encoded = self.vae.encode(pictures.to(self.vae.dtype))
@@ -52,3 +70,44 @@ class Autoencoder(nn.Module):
     def decode(self, x_0: Tensor) -> Tensor:
         """Pictures (n, C, H, W), nominally in [−1, 1], from latents."""
         return self.vae.decode((x_0 / self.scaling + self.shift).to(self.vae.dtype)).sample.float()
+
+    def forward(self, pictures: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """For training: pictures again, through latents μ + s z, and μ and s before any scaling.
+
+        z is as the pictures; a latent takes the first of its values.
+        """
+        posterior = self.vae.encode(pictures).latent_dist
+        mean, std = posterior.mean, posterior.std
+        noise = z.flatten(1)[:, : mean[0].numel()].view_as(mean)
+        return self.vae.decode(mean + std * noise).sample, mean, std
+
+
+@dataclass(frozen=True)
+class AutoencoderShape(Architecture):
+    """diffusers' AutoencoderKL, to be trained."""
+
+    config: Mapping[str, Any]
+    """What its config.json says."""
+
+    num_classes = 0
+
+    @property
+    def image_channels(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return int(self.config.get("in_channels", 3))
+
+    @property
+    def image_size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return int(self.config.get("sample_size", 32))
+
+    def build(self) -> Autoencoder:
+        """The network; ValueError where diffusers cannot build it, or latents hold more values than pictures."""
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+        config = {name: value for name, value in self.config.items() if not name.startswith("_")}
+        try:
+            network = Autoencoder(AutoencoderKL.from_config(config))  # type: ignore[arg-type]
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"diffusers cannot build an AutoencoderKL of this configuration: {error}") from None
+        if network.vae.config["latent_channels"] > self.image_channels * network.factor**2:
+            raise ValueError("These latents hold more values than the pictures: take fewer latent_channels.")
+        return network

@@ -29,7 +29,13 @@ class TextEncoder(nn.Module):
         from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
         kinds = (CLIPTextModel, CLIPTextModelWithProjection)
-        return cls([kind(CLIPTextConfig(**dict(c))) for kind, c in zip(kinds, copy.deepcopy(configs), strict=False)])
+        made = [kind(CLIPTextConfig(**dict(c))) for kind, c in zip(kinds, copy.deepcopy(configs), strict=False)]
+        for encoder in made:  # the numbers of the places are no weights: they are there also where weights are not yet
+            for name, buffer in [*encoder.named_buffers()]:
+                if name.endswith("position_ids"):
+                    owner, places = name.rpartition(".")[0], torch.arange(buffer.shape[-1], device="cpu")
+                    encoder.get_submodule(owner).register_buffer("position_ids", places[None], persistent=False)
+        return cls(made)
 
     @classmethod
     def load(cls, source: str | Path) -> "TextEncoder":
@@ -40,6 +46,11 @@ class TextEncoder(nn.Module):
         if two_encoders(source):
             found.append(CLIPTextModelWithProjection.from_pretrained(source, subfolder=FOLDERS[1]))
         return cls(found).eval().requires_grad_(False)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the parts of a pipeline's folder, as transformers does."""
+        for encoder, name in zip(self.encoders, FOLDERS, strict=False):
+            encoder.save_pretrained(Path(folder, name))  # type: ignore[operator]
 
     def forward(self, tokens: Tensor) -> dict[str, Tensor]:
         """{"prompt": (n, L, D)}, and {"pooled": (n, P)} with two encoders."""
@@ -68,6 +79,11 @@ class Tokenizer:
             for tokenizer in self.tokenizers
         ]  # fmt: skip
         return parts[0] if len(parts) == 1 else torch.stack(parts, dim=1)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the parts of a pipeline's folder, as transformers does."""
+        for tokenizer, name in zip(self.tokenizers, TOKENIZERS, strict=False):
+            tokenizer.save_pretrained(Path(folder, name))
 
     def lengths(self, prompts: Sequence[str]) -> list[int]:
         """How many tokens each prompt has, begin and end included, before anything is cut off."""
