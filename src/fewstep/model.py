@@ -329,8 +329,7 @@ def build(design: Design, weights: Mapping[str, Tensor], device: str | torch.dev
     converted. Raises ValueError, with their names, for weights that are missing, too many or of another shape.
     """
     place = pick_device(device)
-    with torch.device("meta"):
-        network = design.architecture.build()
+    network = design.architecture.outline()
     wanted = network.state_dict()
     _check_weights(wanted, outline(weights))
     own = {name: _taken_over(weights[name], like, place) for name, like in wanted.items()}

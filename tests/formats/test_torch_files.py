@@ -79,6 +79,7 @@ def test_code_in_a_file_is_not_run(tmp_path, new):
     assert trap.exists()  # so the file was dangerous
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_a_bare_pickle_is_not_run(tmp_path):
     trap, path = tmp_path / "written", tmp_path / "evil.pt"
     path.write_bytes(pickle.dumps(Writes(trap)))
@@ -92,7 +93,9 @@ def test_cut_off_anywhere(tmp_path, new):
     whole = saved(tmp_path / "whole.pt", STATE, _use_new_zipfile_serialization=new).read_bytes()
     for length in range(0, len(whole) - 1, 97):
         (tmp_path / "cut.pt").write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"cut\.pt is no checkpoint of tensors, or it is cut off" if new else r"cut\.pt"):
+        with pytest.raises(
+            ValueError, match=r"cut\.pt is no checkpoint of tensors, or it is cut off" if new else r"cut\.pt"
+        ):
             dict(open_tensors(tmp_path / "cut.pt"))
 
 
@@ -134,7 +137,7 @@ def peak():
 fewstep.load(sys.argv[1], device="cpu")  # what is loaded and allocated once
 before = peak()
 model = fewstep.load(sys.argv[2], device="cpu")
-print((peak() - before) / Path(sys.argv[2]).stat().st_size)
+print((peak() - before) / Path(sys.argv[2]).stat().st_size, "torch._dynamo" in sys.modules)
 """
 
 
@@ -154,4 +157,6 @@ def test_no_second_copy_in_memory(tmp_path):
     assert (tmp_path / "large.pt").stat().st_size > 50e6
     files = [str(tmp_path / name) for name in ("small.pt", "large.pt")]
     said = subprocess.run([sys.executable, "-c", MEASURE, *files], capture_output=True, text=True, check=True)
-    assert 0.7 < float(said.stdout) < 1.3
+    share, compiler = said.stdout.split()
+    assert 0.7 < float(share) < 1.3
+    assert compiler == "False"  # which takes seconds to import, and is needed for nothing here

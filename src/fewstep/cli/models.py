@@ -1,4 +1,4 @@
-"""`fewstep models`: what comes with the package."""
+"""`fewstep models`: the models that have a name."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,10 +6,15 @@ from pathlib import Path
 
 from fewstep.cli.parsing import parse
 
+SIZES = {"imagenet64": "1.2 GB", "bedroom256": "2.1 GB", "cat256": "2.1 GB"}
+"""What a download weighs: 4 bytes a parameter."""
+
 
 @dataclass(frozen=True)
 class Models:
-    """List the models that come with the package: their names can be given wherever a model is asked for."""
+    """List the models whose names can be given wherever a model is asked for.
+
+    Some come with the package; those that OpenAI released are downloaded when they are first used."""
 
 
 def main(args: Sequence[str]) -> int:
@@ -19,10 +24,24 @@ def main(args: Sequence[str]) -> int:
     found = bundled()
     if not found:
         print("No model comes with this installation: train one, such as with `fewstep train digits-ect`.")
-        return 0
     for name, folder in found.items():
         print("\n".join(lines(name, folder)))
+    print("\nreleased by OpenAI, downloaded when first used:")
+    print("\n".join(released()))
     return 0
+
+
+def released() -> list[str]:
+    """OpenAI's models, a line each."""
+    from fewstep.formats.download import kept
+    from fewstep.formats.releases import RELEASES
+
+    said = []
+    for release in RELEASES.values():
+        place = kept(release.url)
+        where = f"in {place}" if place.is_file() else f"{SIZES[release.data]} to download"
+        said.append(f"  {release.name:20} {release.text}; {where}")
+    return said
 
 
 def lines(name: str, folder: Path) -> list[str]:

@@ -2,7 +2,9 @@
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 
 class Architecture(ABC):
@@ -22,3 +24,17 @@ class Architecture(ABC):
     @abstractmethod
     def build(self) -> nn.Module:
         """The network, freshly initialised; ValueError for a description that no network can have."""
+
+    def outline(self) -> nn.Module:
+        """The network on the meta device: names, shapes and dtypes, in no time and no memory."""
+        with torch.device("meta"), _Undrawn():
+            return self.build()
+
+
+class _Undrawn(TorchFunctionMode):
+    """Draws no random numbers: on the meta device there is nothing to fill, and trying to imports torch._dynamo."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, "__name__", "") in ("normal_", "uniform_"):
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
