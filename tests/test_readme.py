@@ -1,19 +1,46 @@
-"""The Python of the README runs as it stands there."""
+"""The Python of the README runs as it stands there. Where it names models to download, small ones lie in their place."""
 
 import re
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from unet_helpers import design_of, random_weights
+
+from fewstep.formats.writing import write
+from fewstep.networks import UNetShape
 
 README = Path(__file__).parents[1] / "README.md"
+SMALL = UNetShape(image_size=64, model_channels=64, num_res_blocks=1, channel_mult=(1, 1), attention_resolutions=(),
+                  num_head_channels=64, num_classes=1000)  # fmt: skip
+
+
+def blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.fixture
+def stand_ins(tmp_path, monkeypatch):
+    """Small models under the names that the README gives."""
+    monkeypatch.chdir(tmp_path)
+    weights = random_weights(SMALL)
+    torch.save(weights, tmp_path / "cd_imagenet64_l2")
+    torch.save(weights, tmp_path / "ema_0.9999_100000.pt")
+    folder = tmp_path / "openai" / "diffusers-cd_imagenet64_l2"
+    folder.parent.mkdir()
+    write("diffusers", folder, design_of(SMALL), weights)
 
 
 @pytest.mark.skipif(not README.exists(), reason="a built package has no README beside it")
-def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, stand_ins):
     names: dict = {}
-    exec(code, names)
+    first, others, drop_in = blocks()[:3]
+    exec(first, names)
     assert (tmp_path / "sevens.png").is_file()
     assert torch.equal(names["x"][:, :, :14], names["y"][:, :, :14])
+    exec(others, names)
+    assert names["model"].shape == (3, 64, 64)
+    names |= {"photo": Image.new("RGB", (64, 64), "teal"), "mask": Image.new("L", (64, 64), 0)}
+    exec(drop_in, names)
+    assert names["image"].getpixel((5, 5)) == (0, 128, 128)
