@@ -1,4 +1,4 @@
-"""The Python of the README runs as it stands there. Where it names models to download, small ones lie in their place."""
+"""The Python of the README runs as it stands there. Small models lie where it names some to download."""
 
 import re
 from pathlib import Path

@@ -47,7 +47,7 @@ def _decode(plain: Plain, known: Mapping[str, type]) -> Any:
         return parts
     name = str(plain["type"])
     if name not in known:
-        raise ValueError(f"Unknown part '{name}'{nearest(name, known)}.")
+        raise ValueError(f"Unknown part '{name}'{nearest(name, known)}")
     return build(known[name], parts)
 
 
@@ -56,7 +56,7 @@ def build(cls: type, parts: Mapping[str, Any]) -> Any:
     names = [field.name for field in fields(cls)]
     for name in parts:
         if name not in names:
-            raise ValueError(f"{cls.__name__} has no field '{name}'{nearest(name, names)}.")
+            raise ValueError(f"{cls.__name__} has no field '{name}'{nearest(name, names)}")
     for field in fields(cls):
         if field.name not in parts and field.default is MISSING and field.default_factory is MISSING:
             raise ValueError(f"{cls.__name__} needs the field '{field.name}', and it is not there.")

@@ -39,12 +39,12 @@ class Call:
 
     def __post_init__(self):
         if self.output_type not in OUTPUTS:
-            raise ValueError(f"output_type={self.output_type!r} is not supported{nearest(self.output_type, OUTPUTS)}.")
+            raise ValueError(f"output_type={self.output_type!r} is not supported{nearest(self.output_type, OUTPUTS)}")
         if not isinstance(self.callback_steps, int) or self.callback_steps < 1:
             raise ValueError(f"`callback_steps` has to be a positive integer, not {self.callback_steps!r}.")
         for name in self._shown:
             if name not in TENSORS:
-                raise ValueError(f"callback_on_step_end cannot be shown '{name}'{nearest(name, TENSORS)}.")
+                raise ValueError(f"callback_on_step_end cannot be shown '{name}'{nearest(name, TENSORS)}")
 
     @property
     def _shown(self) -> Sequence[str]:

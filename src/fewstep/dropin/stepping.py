@@ -39,7 +39,7 @@ def known_arguments(function: Callable[P, R]) -> Callable[P, R]:
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         for name in kwargs:
             if name not in names and not name.startswith("_"):  # private ones are diffusers' notes in a config
-                raise TypeError(f"{function.__qualname__} has no argument '{name}'{nearest(name, names)}.")
+                raise TypeError(f"{function.__qualname__} has no argument '{name}'{nearest(name, names)}")
         return function(*args, **kwargs)
 
     return checked

@@ -23,5 +23,5 @@ def write(form: str, path: Path, design: Design, weights: Mapping[str, Tensor], 
     FileExistsError for a folder that holds other files.
     """
     if form not in WRITERS:
-        raise ValueError(f"There is no form '{form}'{nearest(form, WRITERS)}.")
+        raise ValueError(f"There is no form '{form}'{nearest(form, WRITERS)}")
     WRITERS[form](path, design, weights, **options)

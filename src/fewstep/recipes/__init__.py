@@ -24,5 +24,5 @@ def names() -> list[str]:
 def recipe(name: str) -> Recipe:
     """The recipe of a name; ValueError, with the nearest one, for an unknown name."""
     if name not in RECIPES:
-        raise ValueError(f"There is no recipe '{name}'{nearest(name, RECIPES)}.")
+        raise ValueError(f"There is no recipe '{name}'{nearest(name, RECIPES)}")
     return RECIPES[name]()
