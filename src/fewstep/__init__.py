@@ -35,6 +35,8 @@ PUBLIC = {
     "ConsistencyModelColorizePipeline": "fewstep.dropin.consistency_editing",
     "ConsistencyModelSuperResolutionPipeline": "fewstep.dropin.consistency_editing",
     "ConsistencyModelImg2ImgPipeline": "fewstep.dropin.consistency_editing",
+    "LCMScheduler": "fewstep.dropin.latent_scheduler",
+    "LCMSchedulerOutput": "fewstep.dropin.latent_scheduler",
 }
 """Every public name and the module it lives in: to add a name, add a line."""
 

@@ -15,12 +15,13 @@ import pytest
 
 import fewstep
 
-CLASSES = ("CMStochasticIterativeScheduler", "ConsistencyModelPipeline")
+CLASSES = ("CMStochasticIterativeScheduler", "ConsistencyModelPipeline", "LCMScheduler")
 """Names that the tests find in `diffusers`: there, fewstep's class is put."""
 
 TESTS = (
     "tests/schedulers/test_scheduler_consistency_model.py",
     "tests/pipelines/consistency_models/test_consistency_models.py",
+    "tests/schedulers/test_scheduler_lcm.py",
 )
 """Files of the checkout."""
 
