@@ -76,7 +76,9 @@ def test_what_a_file_does_not_tell_is_told(cli, tmp_path):
                "--qkv-order", "head-three-dim", "--parameterization", "edm")  # fmt: skip
     assert said.code == 0, said.err
     stored = read("old")
-    assert stored.design == replace(design_of(IMAGENET), parameterization=EDM(noise_scale=250.0), about={"name": "old"})
+    assert stored.design == replace(
+        design_of(IMAGENET), parameterization=EDM(noise_scale=250.0), about={"name": "old", "label_drop": 0.0}
+    )
     for name, w in stored.weights.items():
         assert torch.equal(w, weights[name]), name
     assert cli("convert", "old.pt", "--to", "fewstep", "--out", "x", "--config", "image_size").code == 2

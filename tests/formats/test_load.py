@@ -6,9 +6,11 @@ import itertools
 import pytest
 import torch
 from model_helpers import random_model
+from openai_helpers import CONFIG, save_pt
 from training_helpers import small, train, weights
+from unet_helpers import IMAGENET
 
-from fewstep.formats.load import load
+from fewstep.formats.load import load, locate, read
 from fewstep.training.fit import fit
 
 finding = importlib.import_module("fewstep.formats.load")  # the package has a function of that name
@@ -48,7 +50,9 @@ def test_an_unfinished_run_is_its_last_checkpoint(tmp_path):
 
 def test_what_is_not_there(tmp_path, monkeypatch):
     monkeypatch.setattr(finding, "BUNDLED", tmp_path / "bundled")
-    with pytest.raises(FileNotFoundError, match="There is no model 'nowhere': it is no file, no model's or run's folder"):
+    with pytest.raises(
+        FileNotFoundError, match="There is no model 'nowhere': it is no file, no model's or run's folder"
+    ):
         load("nowhere")
     random_model().save(tmp_path / "bundled" / "mnist")
     with pytest.raises(FileNotFoundError, match=r"did you mean 'mnist'\?"):
@@ -71,3 +75,27 @@ def test_damage_is_named(tmp_path):
     (tmp_path / "m" / "model.json").write_text(design.replace('"image_channels": 1', '"image_channels": 3'))
     with pytest.raises(ValueError, match=r"The model in .*m cannot be loaded: The weights do not fit"):
         load(tmp_path / "m")
+
+
+def test_what_is_there_goes_before_what_is_downloaded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_pt(tmp_path / "cd_imagenet64_l2.pt")
+    for source in ("cd_imagenet64_l2.pt", "~/cd_imagenet64_l2.pt", tmp_path / "cd_imagenet64_l2.pt"):
+        assert locate(source).resolve() == tmp_path / "cd_imagenet64_l2.pt"
+    model = load("cd_imagenet64_l2.pt", config=CONFIG, device="cpu")
+    assert model.design.architecture == IMAGENET
+    assert model.design.times["1"] == (80.0,)
+
+
+def test_the_weights_file_itself_is_a_source(tmp_path):
+    random_model(about={"name": "mine"}).save(tmp_path / "m")
+    stored = read(tmp_path / "m" / "weights.safetensors")
+    assert (stored.format, stored.design.about["name"]) == ("fewstep", "mine")
+    assert locate(tmp_path / "m") == stored.path
+
+
+def test_a_picture_is_no_model(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    with pytest.raises(ValueError, match=r"a\.png is no checkpoint of tensors"):
+        load(tmp_path / "a.png")

@@ -96,6 +96,7 @@ def test_the_name_tells_teachers_from_consistency_models(name, kind, tmp_path):
     assert design.parameterization == kind(sigma_data=0.5, noise_scale=250.0)
     assert design.schedule == Karras(0.002, 80.0, 7.0)
     assert design.condition == Labels(5)
+    assert design.about["label_drop"] == 0  # so that guidance, which it never learned, is refused
 
 
 def test_what_is_said_goes_before_the_name(tmp_path):

@@ -64,7 +64,8 @@ def load(
 
     Of an unfinished run it is the averaged model of the last checkpoint. For files in OpenAI's form,
 
-    - `config` tells what their tensors do not: OpenAI's flags, such as {"image_size": 64, "num_head_channels": 64}.
+    - `config` tells what their tensors do not: OpenAI's flags, such as {"image_size": 64, "num_head_channels": 64}. The
+      names of OpenAI's files tell it too, and so does JSON of the same in `<file>.json`, or a `config.json`, beside it.
     - `parameterization`, "consistency", "edm" or an object, goes before what the file's name says.
     - `qkv_order="head-three-dim"` is for attention of guided-diffusion's.
 

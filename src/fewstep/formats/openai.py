@@ -146,13 +146,15 @@ def _told(path: Path, weights: Mapping[str, Tensor], config: Mapping[str, Any]) 
     kind = EDM if path.name.startswith(TEACHERS) else Boundary
     release = release_of(path)
     about: dict[str, Any] = {"name": release.name, "text": f"{release.text}."} if release else {"name": path.stem}
+    about |= {"levels": release.levels} if release and release.levels else {}
+    about |= {"label_drop": 0.0} if shape.num_classes else {}  # OpenAI's training hides no label: not to be guided
     return Design(
         architecture=shape,
         parameterization=kind(noise_scale=NOISE_SCALE),
         schedule=Karras(),
         condition=Labels(shape.num_classes) if shape.num_classes else Nothing(),
         times=release.times if release else {},
-        about=about | ({"levels": release.levels} if release and release.levels else {}),
+        about=about,
     )
 
 
