@@ -65,10 +65,8 @@ def sample(f: Estimate, schedule: Schedule, z: Tensor, times: Sequence[float], *
 
 
 def begin(schedule: Schedule, z: Tensor, times: Sequence[float]) -> Tensor:
-    """The noisy start at times[0]: the prior's scale there, which for t_max is `schedule.start(z)`."""
-    if len(times) and times[0] < schedule.t_max:
-        return schedule.perturb(torch.zeros_like(z), z, torch.tensor(times[0], dtype=torch.float64, device=z.device))
-    return schedule.start(z)
+    """The noisy start at times[0], the prior there."""
+    return schedule.start(z, times[0] if len(times) and times[0] < schedule.t_max else None)
 
 
 def last(estimates: Iterator[Tensor]) -> Tensor:

@@ -53,9 +53,9 @@ class Schedule(ABC):
         alpha, sigma = (expand_as(c, x_0).to(x_0.dtype) for c in self(t))
         return alpha * x_0 + sigma * z
 
-    def start(self, z: Tensor) -> Tensor:
-        """The prior: where sampling starts from unit noise z."""
-        return self(torch.tensor(self.t_max, dtype=torch.float64))[1].item() * z
+    def start(self, z: Tensor, t: float | None = None) -> Tensor:
+        """The prior at time t, t_max unless given: where sampling starts from unit noise z."""
+        return self(torch.tensor(self.t_max if t is None else t, dtype=torch.float64))[1].item() * z
 
     def again(self, x_0: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """Back to time t from an estimate of x_0 (Song et al. 2023, Algorithm 1, line 4)."""
@@ -167,11 +167,20 @@ class Discrete(Schedule):
         n = min(self.origin, self.steps)
         return torch.arange(1, n + 1) * (self.steps // n) - 1
 
-    def jumps(self, n: int) -> list[float]:
-        """n of the `origins`, evenly spread from the last one on (999, 759, 499, 259 of 1,000 for n = 4)."""
-        origins = self.origins().flip(0)
+    def start(self, z: Tensor, t: float | None = None) -> Tensor:
+        """z itself: data of unit variance, as scaled latents are, keep it at every time."""
+        return z
+
+    def jumps(self, n: int, strength: float = 1.0) -> list[float]:
+        """n of the `origins`, evenly spread from the last one on (999, 759, 499, 259 of 1,000 for n = 4).
+
+        With a strength in (0, 1] only the first ⌊strength · origin⌋ of them are there: so much of a picture is redrawn.
+        """
+        origins = self.origins()[: check_strength(strength, self.origin)].flip(0)
         if _at_least_one(n) > len(origins):
-            raise ValueError(f"This model was distilled on {len(origins)} levels: take at most as many steps, not {n}.")
+            few = f", {len(origins)} of them at strength {strength:g}" if strength < 1 else ""
+            raise ValueError(f"This model was distilled on {len(self.origins())} levels{few}: take at most as many "
+                             f"steps, not {n}.")  # fmt: skip
         return origins[torch.arange(n) * len(origins) // n].double().tolist()
 
     def walk(self, n: int) -> list[float]:
@@ -202,6 +211,14 @@ def _alphas_cumprod(schedule: Discrete) -> Tensor:
         root = cumulative.sqrt()
         cumulative = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
     return cumulative
+
+
+def check_strength(strength: float, levels: int) -> int:
+    """How many of so many levels a picture is redrawn from; ValueError for a strength that leaves none."""
+    if not 0 < strength <= 1 or int(levels * strength) < 1:
+        raise ValueError(f"strength is a number above 0 and up to 1, of {levels} levels at least one; {strength:g} "
+                         "is not.")  # fmt: skip
+    return int(levels * strength)
 
 
 def _at_least_one(n: int) -> int:
