@@ -66,6 +66,10 @@ def test_a_student_of_a_file(cli, tmp_path, name):
     source = "--teacher" if name == "digits-cd" else "--start"
     before = random_weights(DIGITS)
     options = ["--steps", 2, "--batch", 4, source, path.name, "--device", "cpu"]
+    if name == "digits-cd":
+        refused = cli("train", name, *options, "--out", "guided")
+        assert "never saw a hidden label, so it cannot be guided" in refused.err
+        options += ["--guidance", 1]
     said = cli("train", name, *options, "--out", "student")
     assert said.code == 0, said.err
     student = read("student")
