@@ -35,6 +35,10 @@ PUBLIC = {
     "ConsistencyModelColorizePipeline": "fewstep.dropin.consistency_editing",
     "ConsistencyModelSuperResolutionPipeline": "fewstep.dropin.consistency_editing",
     "ConsistencyModelImg2ImgPipeline": "fewstep.dropin.consistency_editing",
+    "LatentConsistencyModelPipeline": "fewstep.dropin.latent_pipeline",
+    "StableDiffusionPipelineOutput": "fewstep.dropin.latent_pipeline",
+    "LatentConsistencyModelImg2ImgPipeline": "fewstep.dropin.latent_editing",
+    "LatentConsistencyModelInpaintPipeline": "fewstep.dropin.latent_editing",
     "LCMScheduler": "fewstep.dropin.latent_scheduler",
     "LCMSchedulerOutput": "fewstep.dropin.latent_scheduler",
 }
