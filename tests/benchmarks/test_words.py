@@ -4,6 +4,7 @@ import math
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ sys.path.insert(0, str(BENCHMARKS))
 import words_captions  # noqa: E402
 import words_judge  # noqa: E402
 import words_scores  # noqa: E402
+import words_table  # noqa: E402
 from judge import load_reader  # noqa: E402
 
 from fewstep.images import Data, open_images  # noqa: E402
@@ -153,3 +155,21 @@ def test_scores_of_the_real_pictures_and_of_their_negatives(digits):
     assert there.frechet > 1
     assert words_scores.scores(-real.pictures, real.texts, real.negative()).frechet == pytest.approx(0, abs=1e-3)
     assert "100.00" in words_scores.row("real", here)
+
+
+def test_the_table_draws_for_the_captions(digits, capsys):
+    real = words_scores.reference(digits)
+    judge = load_reader(words_judge.JUDGE)
+    balanced, given = real.balanced(40), []
+
+    def copies(prompt, output_type, generator, **how):
+        """Shows the very pictures of these captions."""
+        given.append((len(prompt), how))
+        return SimpleNamespace(images=(balanced.pictures[: len(prompt)] + 1) / 2)
+
+    ways = words_table.rows("copies", copies, (1, 4), (2.0,))
+    words_table.table(ways, real, judge, words_judge.see(judge, real.pictures), 40)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:26].strip() for line in lines[1:]] == ["copies, 1 steps, scale 2", "copies, 4 steps, scale 2"]
+    assert all(line.split()[6:9] == ["100.00"] * 3 for line in lines[1:])
+    assert given[0] == (40, {"height": 32, "width": 32, "num_inference_steps": 1, "guidance_scale": 2.0})
