@@ -25,6 +25,9 @@ Asked = int | str | Sequence[int] | Sequence[str] | Tensor | np.ndarray | np.int
 class Condition(ABC):
     """Turns what a user or a batch says into keywords of the network."""
 
+    words: bool = False
+    """Whether it is asked in prompts."""
+
     @abstractmethod
     def __call__(self, labels: Tensor) -> dict[str, Any]:
         """The keywords for a batch with these labels (n,), int64; for prompts labels are their tokens (n, …)."""
@@ -97,10 +100,14 @@ class Prompts(Condition):
     zero_empty: bool = False
     """Whether nothing is asked for by zeros (SDXL), instead of by the empty prompt."""
 
+    words = True
+
     @torch.no_grad()
     def __call__(self, labels: Tensor) -> dict[str, Any]:
         """{"prompt": (n, L, D)}, and for SDXL `pooled` (n, P) and `sizes` (n, 6), of tokens (n, L) or (n, 2, L)."""
-        return self._told(_encoder(self.source).to(labels.device)(labels))
+        tokens, places = labels.unique(dim=0, return_inverse=True)  # a prompt of many pictures is read once
+        read = _encoder(self.source).to(labels.device)(tokens)
+        return self.told({name: value[places] for name, value in read.items()})
 
     def ask(self, asked: Asked, seed: int, indices: range) -> Tensor:
         """Tokens, of one prompt for all or one for each; None is the empty prompt."""
@@ -121,7 +128,8 @@ class Prompts(Condition):
         empty = _encoder(self.source).to(like.device)(_tokenizer(self.source)([""]).to(like.device))
         return {**cond, **{name: value.to(like.dtype).expand_as(cond[name]) for name, value in empty.items()}}
 
-    def _told(self, embedded: dict[str, Tensor]) -> dict[str, Any]:
+    def told(self, embedded: dict[str, Tensor]) -> dict[str, Any]:
+        """The keywords of embedded prompts: with `sizes` for SDXL."""
         if self.size is None:
             return embedded
         n, width = len(embedded["prompt"]), float(self.size)

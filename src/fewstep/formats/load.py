@@ -19,13 +19,15 @@ from torch import Tensor
 from fewstep.codec import nearest
 from fewstep.design import Design, from_json
 from fewstep.files import read_json
-from fewstep.formats import diffusers_folder, hub, openai
+from fewstep.formats import diffusers_folder, hub, latent_folder, openai
+from fewstep.formats.ddpm_scheduler import parameterization_of, schedule_of
 from fewstep.formats.download import fetch, is_url, kept
 from fewstep.formats.openai import Order, Seen
 from fewstep.formats.releases import RELEASES, Release
 from fewstep.model import Model, build
 from fewstep.networks import Architecture
-from fewstep.ondisk import OnDisk, safetensors
+from fewstep.networks.adapters import lora as lora_file
+from fewstep.ondisk import safetensors
 from fewstep.saving import read_model
 
 BUNDLED = Path(__file__).parent.parent / "bundled"
@@ -37,7 +39,7 @@ class Stored(NamedTuple):
 
     path: Path
     """The weights file."""
-    format: Literal["fewstep", "checkpoint", "openai", "diffusers"]
+    format: Literal["fewstep", "checkpoint", "openai", "diffusers", "lora"]
     """What kind of file it is."""
     design: Design
     """All of the model but its weights."""
@@ -95,6 +97,10 @@ def read(
         stored = Stored(path, "checkpoint", *read_checkpoint(path.parent))
     elif path.name == "weights.safetensors" and ours:
         stored = Stored(path, "fewstep", *read_model(path.parent))
+    elif path.name == lora_file.FILE:
+        stored = Stored(path, "lora", *_with_lora(path))
+    elif folder and latent_folder.is_folder(folder):
+        stored = Stored(path, "diffusers", *latent_folder.read(folder))
     elif folder:
         stored = Stored(path, "diffusers", *diffusers_folder.read_folder(folder, Path(source).name))
     else:
@@ -142,6 +148,11 @@ def _local(path: Path) -> Path | None:
         return path
     if (path / "model" / "model.json").is_file():
         return path / "model" / "weights.safetensors"
+    if latent_folder.is_folder(path / "model"):
+        return latent_folder.weights_file(path / "model" / "unet")
+    for folder in (path / "model", path):
+        if (folder / lora_file.FILE).is_file():
+            return folder / lora_file.FILE
     if steps := sorted(path.glob("state.safetensors")) or sorted(path.glob("checkpoints/step-*/state.safetensors")):
         return steps[-1]
     if (path / "model.json").is_file():
@@ -153,13 +164,34 @@ def _local(path: Path) -> Path | None:
     return None
 
 
-def read_checkpoint(folder: Path) -> tuple[Design, OnDisk]:
-    """The design and the averaged weights in a training checkpoint."""
+def read_checkpoint(folder: Path) -> tuple[Design, Mapping[str, Tensor]]:
+    """The design and the averaged weights in a training checkpoint; of a LoRA's, those of the changed model."""
     design = from_json(read_json(folder / "model.json"), str(folder / "model.json"))
     rate = float(read_json(folder / "state.json")["ema"][0])
     tensors = safetensors(folder / "state.safetensors")
     names = {name.removeprefix("student/"): name for name in tensors if name.startswith("student/")}
     averaged = {name: f"ema/{rate!r}/{name}" for name in names}
-    return design, tensors.renamed(
-        {name: a if (a := averaged[name]) in tensors else old for name, old in names.items()}
+    found = tensors.renamed({name: a if (a := averaged[name]) in tensors else old for name, old in names.items()})
+    return (design, _on_base(design, lora_file.layers(found))) if "lora_scale" in design.about else (design, found)
+
+
+def _with_lora(path: Path) -> tuple[Design, Mapping[str, Tensor]]:
+    """The base of a LoRA that fewstep trained, changed by it."""
+    kept, low = path.parent / "fewstep.json", safetensors(path)
+    if not kept.is_file():
+        raise ValueError(f"{path} is a LoRA and does not say of which model: load it in a pipeline, by its "
+                         "load_lora_weights.")  # fmt: skip
+    plain = read_json(kept)
+    scheduler, about = plain["scheduler"], plain["about"]
+    design = replace(
+        read(about["base"]).design,
+        schedule=schedule_of(scheduler, str(kept)),
+        parameterization=parameterization_of(scheduler, str(kept)),
+        about=about,
+        times={steps: tuple(times) for steps, times in plain["times"].items()},
     )
+    return design, _on_base(design, low)
+
+
+def _on_base(design: Design, low: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    return lora_file.merge(read(design.about["base"]).weights, low, float(design.about["lora_scale"]))

@@ -20,8 +20,7 @@ from fewstep.codec import differences
 from fewstep.files import hold, read_json, write_json
 from fewstep.images import Batches, open_images
 from fewstep.model import Model, build
-from fewstep.saving import write_model
-from fewstep.training import building, checkpoint
+from fewstep.training import building, checkpoint, latents, resolving, results
 from fewstep.training.processes import Processes
 from fewstep.training.recipe import Recipe, from_json, to_json, with_free
 from fewstep.training.stepping import Step, Stepper, Stopped
@@ -52,13 +51,18 @@ class Run:
         self.processes = Processes(device)
         self.device = self.processes.device
         self.images = open_images(recipe.data)
-        resolved = building.resolve(recipe, self.images, self.device)
+        if recipe.latent:
+            resolved = latents.resolve(recipe, self.images, self.folder, self.device)
+        else:
+            resolved = resolving.resolve(recipe, self.images, self.device)
         self.recipe = resolved.recipe
         self._claim()
-        parts = building.build(resolved, self.images, self.device)
+        material = latents.prepare(resolved, self.images, self.folder, self.processes)
+        self.rows = material.rows
+        parts = building.build(resolved, self.images, material.condition, self.device)
         self.design, self.state = parts.design, parts.state
         self.stepper = Stepper(parts, self.processes)
-        self.about: dict[str, int | str] = {"pictures": len(self.images)}
+        self.about: dict[str, int | str] = {"pictures": len(self.images), **material.about}
         if resolved.teacher is not None and self.state.teacher is None:
             self.about["teacher"] = building.fingerprint(resolved.teacher)
         self.stop = False
@@ -71,7 +75,7 @@ class Run:
 
     def model(self, *, averaged: bool = True) -> Model:
         """The model as it is now: the first average of the weights, or the weights themselves."""
-        weights = self.state.averaged() if averaged else self.state.network.state_dict()
+        weights = results.weights(self.recipe, self.state, averaged=averaged)
         return build(self.design, {n: w.clone() for n, w in weights.items()}, self.device)
 
     def __iter__(self) -> Iterator[Step]:
@@ -89,15 +93,13 @@ class Run:
                     self.save()
                 if stopping and not finished:
                     return
-        whole = all((self.folder / "model" / name).is_file() for name in ("model.json", "weights.safetensors"))
+        whole = results.there(self.folder / "model")
         if self.state.step > began or not whole:  # else the model stays, with the times that were found for it
             self.finish()
 
     def _batches(self) -> Batches:
         r, p = self.recipe, self.processes
-        return Batches(
-            self.images, r.seed, r.batch, start=self.state.step, rank=p.rank, world=p.world, workers=r.workers
-        )
+        return Batches(self.rows, r.seed, r.batch, start=self.state.step, rank=p.rank, world=p.world, workers=r.workers)
 
     # -- what is kept -----------------------------------------------------------------------------------------------
 
@@ -121,7 +123,7 @@ class Run:
         """Writes the trained model to `model/` in the run's folder."""
         if self.main:
             try:
-                write_model(self.folder / "model", self.design, self.state.averaged())
+                results.write(self.folder / "model", self.recipe, self.design, self.state, self.images)
             except OSError as error:
                 raise OSError(
                     f"The model could not be written to {self.folder / 'model'} ({error}). {self._kept()}"

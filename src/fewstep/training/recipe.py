@@ -12,8 +12,9 @@ from fewstep.codec import decode, encode
 from fewstep.images import Data
 from fewstep.networks import Architecture, CompactShape
 from fewstep.objectives import Objective
-from fewstep.parameterizations import EDM, Boundary, Parameterization
-from fewstep.schedules import Karras, Schedule
+from fewstep.parameterizations import EDM, Boundary, Latched, Parameterization
+from fewstep.schedules import Discrete, Karras, Schedule
+from fewstep.training.latent import Latent, Words
 from fewstep.training.optimizers import AdamW, Optimizer, RAdam
 
 
@@ -27,6 +28,8 @@ class Recipe:
     """What to learn from."""
     architecture: Architecture = field(default_factory=CompactShape)
     """The network; classes, channels and size are those of the data, all is that of the model to start from."""
+    latent: Latent | None = None
+    """Training in latents, told prompts; None trains on the pictures themselves."""
     schedule: Schedule = field(default_factory=Karras)
     """The noise levels."""
     sigma_data: float = 0.5
@@ -86,12 +89,18 @@ class Recipe:
             raise ValueError("sigma_data and clip are larger than 0; clip None is no clipping.")
         if not 0 <= self.label_drop < 1 or not all(0 <= rate < 1 for rate in self.ema) or not self.ema:
             raise ValueError("label_drop and every rate in ema lie in [0, 1), and ema has at least one rate.")
+        if self.latent and self.objective.denoises and not isinstance(self.schedule, Discrete):
+            raise ValueError("Latent diffusion works on a DDPM's noise levels: the schedule must be Discrete.")
         if self.objective.needs_teacher and self.start == "random" and not self.teacher:
             raise ValueError("This objective needs a teacher: give one with --teacher.")
 
     @property
     def parameterization(self) -> Parameterization:
-        """EDM's for a diffusion objective, the boundary one for a consistency objective."""
+        """EDM's for a diffusion objective, the boundary one for a consistency objective; those of latents likewise."""
+        if self.latent:
+            inner = self.latent.parameterization
+            latched = Latched(inner, self.sigma_data, self.latent.timestep_scaling)
+            return latched if self.objective.consistent else inner
         kind = Boundary if self.objective.consistent else EDM
         return kind(self.sigma_data, self.noise_scale)
 
@@ -119,6 +128,8 @@ PARTS = tuple(
                 for c in _classes(m)
             ),
             Data,
+            Latent,
+            Words,
             RAdam,
             AdamW,
             Recipe,
@@ -146,5 +157,7 @@ def from_json(plain: Any, where: str = "This file") -> Recipe:
 
 
 def with_free(recipe: Recipe, other: Recipe) -> Recipe:
-    """`recipe` with the free fields of `other`."""
+    """`recipe` with the free fields of `other`, and its cache."""
+    if recipe.latent and other.latent:
+        recipe = replace(recipe, latent=replace(recipe.latent, cache=other.latent.cache))
     return replace(recipe, **{name: getattr(other, name) for name in FREE})

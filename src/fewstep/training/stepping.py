@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from fewstep.denoiser import Guided
 from fewstep.objectives import Draw
-from fewstep.tensors import DROPOUT, LABEL, TIMES, TRAIN, noise, rng, uniforms
+from fewstep.schedules import Discrete, Schedule
+from fewstep.tensors import DROPOUT, GUIDANCE, LABEL, TIMES, TRAIN, noise, rng, uniforms
 from fewstep.training.building import Parts
 from fewstep.training.processes import Processes
 
@@ -62,7 +63,7 @@ class Stepper:
     """Does the steps of a run, one a call."""
 
     def __init__(self, parts: Parts, processes: Processes):
-        self.recipe, self.design, self.state, self.student, self.target, self.teacher = parts
+        self.recipe, self.design, self.state, self.student, self.target, self.teacher, self.condition = parts
         self.processes, self.device = processes, processes.device
         self.micro_batch = self.recipe.micro_batch or self.recipe.batch
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.recipe.precision == "fp16")
@@ -85,7 +86,7 @@ class Stepper:
         loss = float(self.processes.sum(losses.sum())) / recipe.batch
         norm, lr = self._update(k, loss)
         self.state.step = k + 1
-        levels, seconds = _by_level(losses, times), time.perf_counter() - began
+        levels, seconds = _by_level(losses, times, recipe.schedule), time.perf_counter() - began
         pace, skipped = recipe.batch / seconds, self.state.skipped
         return Step(k + 1, recipe.steps, loss, levels, norm, lr, seconds, pace, skipped, k + 1 == recipe.steps)
 
@@ -136,8 +137,12 @@ class Stepper:
         if recipe.label_drop:
             hidden = torch.tensor([rng(seed, LABEL, k + 1, row).random() < recipe.label_drop for row in rows])
             labels = torch.where(hidden, -1, labels)
-        x_0 = self.design.space.encode(images.to(to, non_blocking=True))
-        cond = self.design.condition(labels.to(to))
+        cond = self.condition(labels.to(to))
+        if recipe.latent and recipe.latent.w is not None:
+            low, high = recipe.latent.w
+            w = torch.tensor([low + (high - low) * rng(seed, GUIDANCE, k, row).random() for row in rows])
+            cond = {**cond, "guidance": w.float().to(to)}
+        x_0 = images.to(to, non_blocking=True)
         return Draw(recipe.schedule, x_0, z.to(to), t.float().to(to), s.float().to(to), cond)
 
     def _halve(self, why: str) -> None:
@@ -203,10 +208,14 @@ class Ahead:
         return noise(self.seed, self.rows, shape, purpose=TRAIN, a=k)
 
 
-def _by_level(losses: Tensor, t: Tensor) -> dict[str, float]:
-    """Mean loss of the samples whose time is below 0.1, 0.1 to 1, 1 to 10, above 10."""
-    names = ("<0.1", "0.1-1", "1-10", ">10")
-    bins = torch.bucketize(t, torch.tensor([0.1, 1.0, 10.0], device=t.device))
+def _by_level(losses: Tensor, t: Tensor, schedule: Schedule) -> dict[str, float]:
+    """Mean loss of the samples whose time is below 0.1, 0.1 to 1, 1 to 10, above 10; of a DDPM's levels by quarters."""
+    names, edges = ("<0.1", "0.1-1", "1-10", ">10"), [0.1, 1.0, 10.0]
+    if isinstance(schedule, Discrete):
+        n = schedule.steps
+        edges = [n / 4 - 0.5, n / 2 - 0.5, 3 * n / 4 - 0.5]
+        names = tuple(f"{n * i // 4}-{n * (i + 1) // 4 - 1}" for i in range(4))
+    bins = torch.bucketize(t, torch.tensor(edges, device=t.device))
     counts = torch.bincount(bins, minlength=4)
     sums = torch.zeros(4, device=t.device).index_add_(0, bins, losses)
     pairs = zip(names, sums.tolist(), counts.tolist(), strict=True)

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from fewstep.files import whole_file
 from fewstep.images import grid, save_picture
-from fewstep.images.opening import signed
+from fewstep.networks.adapters import AutoencoderShape
 from fewstep.objectives import ProgressiveDistillation
 from fewstep.sampling import spaced_times
 from fewstep.training.fit import Run, Step
+from fewstep.training.previews import examples, reconstructions, samples
 
 PREVIEWS = 8
 """Generated pictures in a row of a preview."""
@@ -128,31 +129,35 @@ def preview(run: Run) -> Path:
     """Writes `previews/step-….png`: data (the first and the last picture of the set in it), then one and two steps.
 
     The noise and the labels are the same each time. A diffusion model's preview takes Heun with 10 steps, that of a
-    progressively distilled one the steps that it has reached.
+    progressively distilled one the steps that it has reached. Those of latents are in `previews`.
     """
-    model, n, k = run.model(), PREVIEWS, run.state.step
-    rows = [_examples(run, n)]
-    labels = None if not model.num_classes else torch.arange(n) % model.num_classes
-    if model.consistent:
-        rows += [model.sample(n, steps=steps, seed=run.recipe.seed, labels=labels) for steps in (1, 2)]
-    elif isinstance(objective := run.recipe.objective, ProgressiveDistillation):
-        times = spaced_times(model.schedule, objective.first_steps >> run.state.stage)
-        rows += [model.sample(n, sampler="euler", times=times, seed=run.recipe.seed, labels=labels)]
+    n, k = PREVIEWS, run.state.step
+    rows = [examples(run, n)]
+    if run.recipe.latent:
+        rows += samples(run, n)
+    elif isinstance(run.design.architecture, AutoencoderShape):
+        rows += [reconstructions(run, n)]
     else:
-        rows += [model.sample(n, steps=10, seed=run.recipe.seed, labels=labels)]
+        rows += _pictures(run, n)
     path = run.folder / "previews" / f"step-{k:08d}.png"
     save_picture(grid(torch.cat(rows), columns=n), path)
     return path
 
 
+def _pictures(run: Run, n: int) -> list[Tensor]:
+    """Rows of samples of a model of pictures."""
+    model = run.model()
+    labels = None if not model.num_classes else torch.arange(n) % model.num_classes
+    if model.consistent:
+        return [model.sample(n, steps=steps, seed=run.recipe.seed, labels=labels) for steps in (1, 2)]
+    if isinstance(objective := run.recipe.objective, ProgressiveDistillation):
+        times = spaced_times(model.schedule, objective.first_steps >> run.state.stage)
+        return [model.sample(n, sampler="euler", times=times, seed=run.recipe.seed, labels=labels)]
+    return [model.sample(n, steps=10, seed=run.recipe.seed, labels=labels)]
+
+
 def _number(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _examples(run: Run, n: int) -> Tensor:
-    """n pictures of the data, evenly spread, the first and the last among them."""
-    indices = [round(i * (len(run.images) - 1) / (n - 1)) for i in range(n)]
-    return torch.stack([signed(run.images.picture(i)).permute(2, 0, 1) for i in indices])
 
 
 def _bar(console: Console, *, disable: bool) -> Progress:

@@ -47,6 +47,11 @@ class TextEncoder(nn.Module):
             found.append(CLIPTextModelWithProjection.from_pretrained(source, subfolder=FOLDERS[1]))
         return cls(found).eval().requires_grad_(False)
 
+    @property
+    def width(self) -> int:
+        """D of a prompt's embedding."""
+        return sum(int(encoder.config.hidden_size) for encoder in self.encoders)  # type: ignore[union-attr]
+
     def save(self, folder: str | Path) -> None:
         """Writes the parts of a pipeline's folder, as transformers does."""
         for encoder, name in zip(self.encoders, FOLDERS, strict=False):

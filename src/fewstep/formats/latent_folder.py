@@ -1,0 +1,178 @@
+"""Models of latent diffusion as diffusers' pipelines keep them.
+
+    model_index.json              names the pipeline and the classes of its parts
+    unet/                         UNet2DConditionModel, told a guidance scale where it has time_cond_proj_dim
+    scheduler/                    its noise levels: `ddpm_scheduler`
+    vae/                          the space
+    text_encoder/ tokenizer/      the condition; for SDXL text_encoder_2/ tokenizer_2/ too
+    fewstep.json                  written by fewstep, unknown to diffusers: times, origin
+
+Read are the folders of every pipeline with these parts. Written are StableDiffusionPipeline (a teacher, or a
+consistency model that is not told a guidance scale), LatentConsistencyModelPipeline and StableDiffusionXLPipeline.
+"""
+
+from collections import ChainMap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fewstep.conditions import Prompts
+from fewstep.design import Design
+from fewstep.files import read_json, whole_folder, write_json
+from fewstep.formats.ddpm_scheduler import parameterization_of, schedule_of, scheduler_of
+from fewstep.formats.torch_files import open_tensors
+from fewstep.networks.adapters import Autoencoder, LatentUNetShape, TextEncoder, Tokenizer
+from fewstep.ondisk import Changed, OnDisk, safetensors
+from fewstep.spaces import Latents
+
+UNET = "UNet2DConditionModel"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+PARTS = ("unet", "scheduler", "vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
+OURS = {"model_index.json", "fewstep.json", "README.md", *PARTS}
+"""What a written folder holds; one that holds anything else is never replaced."""
+
+
+def is_folder(folder: Path) -> bool:
+    """Whether this is a pipeline's folder with a U-Net that is told prompts."""
+    config = folder / "unet" / "config.json"
+    if not (folder / "model_index.json").is_file() or not config.is_file():
+        return False
+    return read_json(config).get("_class_name") == UNET
+
+
+def read(folder: str | Path) -> tuple[Design, Mapping[str, Tensor]]:
+    """A model's design and its U-Net's weights, under the names of `LatentUNet`, read when they are asked for.
+
+    Autoencoder and text encoders are those of the folder, loaded when they are first needed. Raises ValueError, with
+    file and key, for what fewstep cannot express, FileNotFoundError for what is missing.
+    """
+    folder = Path(folder).resolve()
+    return read_design(folder), _weights(folder / "unet")
+
+
+def read_design(folder: str | Path) -> Design:
+    """All but the weights."""
+    folder = Path(folder).resolve()
+    index, scheduler = read_json(folder / "model_index.json"), folder / "scheduler" / "scheduler_config.json"
+    levels, config = _json(scheduler), _json(folder / "unet" / "config.json")
+    schedule = schedule_of(levels, str(scheduler))
+    shape = LatentUNetShape({name: value for name, value in config.items() if not name.startswith("_")})
+    kept = read_json(folder / "fewstep.json") if (folder / "fewstep.json").is_file() else {}
+    return Design(
+        shape,
+        parameterization_of(levels, str(scheduler)),
+        schedule,
+        _prompts(folder, index, shape),
+        Latents(str(folder)),
+        times={steps: tuple(times) for steps, times in kept.get("times", {}).items()},
+        about=kept.get("about", {"name": folder.name}),
+    )
+
+
+def _prompts(folder: Path, index: Mapping[str, Any], shape: LatentUNetShape) -> Prompts:
+    if not shape.told_sizes:
+        return Prompts(str(folder))
+    widths = _json(folder / "vae" / "config.json")["block_out_channels"]
+    zero = bool(index.get("force_zeros_for_empty_prompt", True))
+    return Prompts(str(folder), size=shape.image_size * 2 ** (len(widths) - 1), zero_empty=zero)
+
+
+def weights_file(folder: Path) -> Path:
+    """The file of a part's weights, or the index of its shards; FileNotFoundError where there is none."""
+    stem = WEIGHTS.removesuffix(".safetensors")
+    names = (WEIGHTS, f"{WEIGHTS}.index.json", f"{stem}.fp16.safetensors", f"{stem}.bin", f"{stem}.fp16.bin")
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(f"{folder} holds no weights: {WEIGHTS} is missing.")
+
+
+def _weights(folder: Path) -> Mapping[str, Tensor]:
+    path = weights_file(folder)
+    if path.suffix == ".json":
+        files = [safetensors(path.with_name(name)) for name in sorted(set(read_json(path)["weight_map"].values()))]
+    else:
+        files = [open_tensors(path) if path.suffix == ".bin" else safetensors(path)]
+    named = [f.renamed({f"unet.{n}": n for n in f}) if isinstance(f, OnDisk) else {f"unet.{n}": f[n] for n in f}
+             for f in files]  # fmt: skip
+    return named[0] if len(named) == 1 else Changed(ChainMap(*named), lambda name, w: w)  # type: ignore[arg-type]
+
+
+def write(folder: str | Path, design: Design, weights: Mapping[str, Tensor], *, name: str = "this folder") -> None:
+    """Writes a model for diffusers; autoencoder, text encoders and tokenizers are copied from where the design says.
+
+    `weights` are those of a `LatentUNet`, a text encoder that was trained with it among them. Raises ValueError, with
+    the reason, for a model that diffusers cannot express, FileExistsError for a folder that holds other files.
+    """
+    folder, shape, space, words = Path(folder), design.architecture, design.space, design.condition
+    if not isinstance(shape, LatentUNetShape) or not isinstance(space, Latents) or not isinstance(words, Prompts):
+        raise ValueError("Only a latent U-Net with an autoencoder and prompts is a folder of Stable Diffusion's kind.")
+    if folder.is_dir() and (others := sorted({path.name for path in folder.iterdir()} - OURS)):
+        raise FileExistsError(f"{folder} holds other files ({', '.join(others[:3])}): choose another folder.")
+    scheduler = scheduler_of(design)
+    with whole_folder(folder) as aside:
+        (aside / "unet").mkdir()
+        unet = {n.removeprefix("unet."): w for n, w in weights.items() if n.startswith("unet.")}
+        save_file({n: w.detach().cpu().contiguous() for n, w in unet.items()}, str(aside / "unet" / WEIGHTS),
+                  metadata={"format": "pt"})  # fmt: skip
+        write_json(aside / "unet" / "config.json", {"_class_name": UNET, **shape.config})
+        write_json(aside / "scheduler" / "scheduler_config.json", scheduler)
+        autoencoder = Autoencoder.load(space.source)
+        autoencoder.save(aside / "vae")
+        _encoder(shape, words, weights).save(aside)
+        Tokenizer(words.source).save(aside)
+        write_json(aside / "model_index.json", index_of(shape, scheduler["_class_name"], autoencoder.kind, words))
+        write_json(aside / "fewstep.json", {"about": dict(design.about), "times": dict(design.times)})
+        (aside / "README.md").write_text(_card(design, name), encoding="utf-8")
+
+
+def _encoder(shape: LatentUNetShape, words: Prompts, weights: Mapping[str, Tensor]) -> TextEncoder:
+    """The text encoder that was trained with the network, else the one that it was told prompts by."""
+    if not shape.text:
+        return TextEncoder.load(words.source)
+    made = TextEncoder.of(shape.text)
+    made.load_state_dict({n.removeprefix("text."): w for n, w in weights.items() if n.startswith("text.")})
+    return made
+
+
+def index_of(shape: LatentUNetShape, scheduler: str, autoencoder: str, words: Prompts) -> dict[str, Any]:
+    """model_index.json."""
+    parts = {
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+        "scheduler": ["diffusers", scheduler],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", UNET],
+        "vae": ["diffusers", autoencoder],
+    }
+    if shape.told_sizes:
+        second = {"text_encoder_2": ["transformers", "CLIPTextModelWithProjection"]}
+        second |= {"tokenizer_2": ["transformers", "CLIPTokenizer"]}
+        told = {"force_zeros_for_empty_prompt": words.zero_empty}
+        return {"_class_name": "StableDiffusionXLPipeline", **parts, **second, **told}
+    name = "LatentConsistencyModelPipeline" if shape.told_guidance else "StableDiffusionPipeline"
+    return {"_class_name": name, **parts, "safety_checker": [None, None], "requires_safety_checker": False}
+
+
+def _card(design: Design, name: str) -> str:
+    """The model card: what is known of the model, and Python that draws with it. A licence is the author's to add."""
+    consistent = design.parameterization.consistent
+    kind, steps = ("latent consistency model", 4) if consistent else ("latent diffusion model", 50)
+    about = [f"- {key}: {value}" for key, value in design.about.items() if key not in ("name", "text")]
+    return "\n".join([
+        "---", "library_name: diffusers", "pipeline_tag: text-to-image", "---",
+        f"# {design.about.get('name', 'A ' + kind)}", "", f"A {kind}, told prompts.", "", *about, "",
+        "```python", "from diffusers import DiffusionPipeline", "",
+        f'pipe = DiffusionPipeline.from_pretrained("{name}")',
+        f'image = pipe("a prompt", num_inference_steps={steps}).images[0]', "```", "",
+    ])  # fmt: skip
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: the folder is no complete diffusers pipeline.")
+    return read_json(path)
