@@ -149,4 +149,4 @@ def test_what_cannot_be_asked(model):
             model.sample(1, sampler=sampler, churn=CHURN)
     with pytest.raises(ValueError, match="steps=3 and 2 times contradict"):
         model.sample(1, steps=3, times=[80.0, 1.0], sampler="heun")
-    assert SAMPLERS == ("consistency", "heun", "euler", "dpm", "midpoint", "progdist", "ancestral")
+    assert SAMPLERS == ("consistency", "heun", "euler", "dpm", "midpoint", "dpm++", "progdist", "ancestral")

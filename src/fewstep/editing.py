@@ -74,6 +74,11 @@ class Inpaint(Measurement):
     def project(self, x: Tensor, y: Tensor) -> Tensor:
         return torch.where(self._hole(x), x, y)  # the same as x − P x + P y, and exact to the bit
 
+    def coarser(self, factor: int) -> "Inpaint":
+        """The mask of values that are `factor` pixels wide: a hole where any of their pixels is one."""
+        planes = self.mask.float().reshape(-1, *self.mask.shape[-3:] if self.mask.ndim > 2 else (1, *self.mask.shape))
+        return Inpaint(F.max_pool2d(planes.amax(1, keepdim=True), factor))
+
     def _hole(self, x: Tensor) -> Tensor:
         if self.mask.shape[-2:] != x.shape[-2:]:
             raise ValueError(f"The mask is {tuple(self.mask.shape[-2:])}, the pictures are {tuple(x.shape[-2:])}.")

@@ -16,6 +16,15 @@ class Space(ABC):
     bounded: bool = True
     """Whether x_0 lies in [-1, 1], so that estimates of it are clipped."""
 
+    @property
+    def factor(self) -> int:
+        """How many pixels wide a value of x_0 is."""
+        return 1
+
+    def pictures(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """(C, H, W) of the pictures whose x_0 has this shape."""
+        return shape
+
     @abstractmethod
     def encode(self, images: Tensor) -> Tensor:
         """x_0 from pictures (n, C, H, W) in [-1, 1]."""
@@ -48,6 +57,13 @@ class Latents(Space):
     def autoencoder(self, device: torch.device | str = "cpu") -> Autoencoder:
         """The autoencoder, moved to a device; loaded once a process. OSError where there is none."""
         return _autoencoder(self.source).to(device)
+
+    @property
+    def factor(self) -> int:
+        return _autoencoder(self.source).factor
+
+    def pictures(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        return _autoencoder(self.source).channels, shape[1] * self.factor, shape[2] * self.factor
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
