@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fewstep.distances import Squared
+from fewstep.distances import Huber, Squared
 from fewstep.lpips import LPIPS
 from fewstep.networks import UNetShape
 from fewstep.recipes import names, recipe
@@ -24,15 +24,15 @@ def test_every_recipe_builds_and_survives_json(name):
 @pytest.mark.parametrize("name", ALL)
 def test_names_are_data_dash_objective(name):
     data, objective, *variant = name.split("-")
-    assert data in ("digits", "mnist", "cifar10", "imagenet64", "lsun256")
-    assert objective in ("edm", "cd", "ct", "ict", "ect", "pd")
-    assert not variant or variant[0] in ("paper", "l2", "lpips")
+    assert data in ("digits", "mnist", "cifar10", "imagenet64", "lsun256", "sd15", "sdxl")
+    assert objective in ("edm", "cd", "ct", "ict", "ect", "pd", "lcd", "lcm", "lcf")
+    assert not variant or variant[0] in ("paper", "l2", "lpips", "lora")
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_objective_and_name_agree(name):
     r = recipe(name)
-    assert r.objective.needs_teacher == (name.split("-")[1] in ("cd", "pd"))
+    assert r.objective.needs_teacher == (name.split("-")[1] in ("cd", "pd", "lcd", "lcm"))
     assert r.objective.consistent == (name.split("-")[1] not in ("edm", "pd"))
     assert all(len(times) == steps and times[0] == 80.0 for steps, times in enumerate(r.times, 1))
 
@@ -184,3 +184,36 @@ def test_networks_have_the_size_of_the_released_ones(name, parameters):
 def test_second_times_are_the_published_grid_positions(name, position, n):
     r = recipe(name)
     assert r.times[1][1] == pytest.approx(float(r.schedule.grid(n)[position]), abs=1e-4)
+
+
+# The published scripts' commands and defaults: learning rate, w, EMA of the target, LoRA's rank, width of a picture.
+SCRIPTS = {
+    "sd15-lcd": (1e-6, (5, 15), 0.95, None, 512),
+    "sd15-lcm-lora": (1e-4, (5, 15), None, 64, 512),
+    "sdxl-lcm-lora": (1e-4, (3, 15), None, 64, 1024),
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_latent_distillation_as_published(name):
+    r = recipe(name)
+    lr, w, mu, rank, size = SCRIPTS[name]
+    optimizer, latent = r.optimizer, r.latent
+    assert (type(optimizer).__name__, optimizer.lr, optimizer.betas) == ("AdamW", lr, (0.9, 0.999))
+    assert (optimizer.weight_decay, optimizer.warmup, optimizer.decay, r.clip) == (0, 0, "constant", 1.0)
+    assert (r.steps, r.batch, r.precision, r.checkpoint_every, r.label_drop) == (1000, 12, "fp16", 200, 0)
+    assert (latent.w, latent.told, latent.timestep_scaling, r.sigma_data, r.guidance) == (w, 256, 10, 0.5, 1)
+    assert r.objective.target_rate(0.0) == mu
+    assert (r.objective.discretization.k, r.schedule.origin, r.objective.distance) == (20, 50, Huber(0.001))
+    assert type(r.objective.solver).__name__ == "Euler"
+    assert (latent.lora and (latent.lora.rank, latent.lora.alpha, latent.lora.dropout)) == (rank and (rank, rank, 0))
+    assert (r.data.size, r.data.captions) == (size, True)
+    parameters = sum(p.numel() for p in r.architecture.outline().parameters())
+    assert parameters == {512: 859_520_964, 1024: 2_567_463_684}[size]
+
+
+def test_latent_fine_tuning_as_published():
+    r = recipe("sd15-lcf")
+    assert (r.optimizer.lr, r.teacher, r.start) == (8e-6, None, "SimianLuo/LCM_Dreamshaper_v7")
+    assert (r.objective.discretization.k, r.objective.target_rate(0.0), r.data.size) == (20, 0.95, 768)
+    assert r.architecture.told_guidance == 256

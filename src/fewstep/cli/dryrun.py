@@ -6,7 +6,7 @@ Networks and pictures are fake tensors, which have a shape and no memory, so tha
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,12 +16,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fewstep import lpips
 from fewstep.cli.doctor import memory, size
+from fewstep.denoiser import Denoiser
 from fewstep.distances import Squared
+from fewstep.networks.adapters import AutoencoderShape, LatentUNetShape
 from fewstep.objectives import Draw
 
 if TYPE_CHECKING:
     from fewstep.networks import Architecture
     from fewstep.training.recipe import Recipe
+
+PROMPT = 77
+"""Tokens of a prompt."""
 
 MEASURED = 4e9
 """Networks of at most so many operations a picture are run for a moment, to measure seconds."""
@@ -65,6 +70,8 @@ def as_started(recipe: "Recipe") -> tuple["Recipe", list[str]]:
     from fewstep.formats import architecture
 
     source = recipe.teacher if recipe.start is None else None if recipe.start == "random" else recipe.start
+    if recipe.latent and source and not Path(source).expanduser().exists():
+        return recipe, [f"{source} is not here (yet): its network is taken to be the recipe's"]
     if source is None:
         missing = "the teacher is taken to be of the same size; training needs it: --teacher RUN"
         return recipe, [missing] if recipe.objective.needs_teacher and not recipe.teacher else []
@@ -87,16 +94,37 @@ def tree(value: Any, name: str, depth: int = 0) -> Iterator[str]:
             yield from tree(getattr(value, field.name), field.name, depth + 1)
 
 
-@lru_cache(maxsize=16)
+def inputs(architecture: "Architecture", n: int) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
+    """What n calls of a network need: zeros."""
+    x = torch.zeros(n, architecture.image_channels, architecture.image_size, architecture.image_size)
+    if isinstance(architecture, AutoencoderShape):
+        return (x, x), {}
+    if not isinstance(architecture, LatentUNetShape):
+        return (x, torch.zeros(n)), {"labels": torch.zeros(n, dtype=torch.int64) if architecture.num_classes else None}
+    if architecture.text:
+        told = {"tokens": torch.zeros(n, architecture.text[0]["max_position_embeddings"], dtype=torch.int64)}
+        return (x, torch.zeros(n)), told
+    told = {"prompt": torch.zeros(n, PROMPT, int(architecture.config.get("cross_attention_dim", 1280)))}
+    if architecture.told_sizes:
+        width = architecture.config["projection_class_embeddings_input_dim"]
+        pooled = width - 6 * architecture.config["addition_time_embed_dim"]
+        told |= {"pooled": torch.zeros(n, pooled), "sizes": torch.zeros(n, 6)}
+    return (x, torch.zeros(n)), told
+
+
+def pictures(answer: Any) -> Tensor:
+    """An autoencoder answers more than pictures."""
+    return answer if isinstance(answer, Tensor) else answer[0]
+
+
 def cost_of(architecture: "Architecture", precision: str = "fp32") -> Cost:
     """Parameters, operations and kept activations of a network, found by running it on fake tensors."""
     with FakeTensorMode(allow_non_fake_inputs=True), torch.autocast("cpu", torch.bfloat16, enabled=precision != "fp32"):
         network = architecture.build().train()
-        x = torch.zeros(2, architecture.image_channels, architecture.image_size, architecture.image_size)
-        labels = torch.zeros(2, dtype=torch.int64) if architecture.num_classes else None
+        args, told = inputs(architecture, 2)
         own = {p.untyped_storage()._cdata for p in network.parameters()}
         with FlopCounterMode(display=False) as forward, Kept(network, own) as kept:
-            y = network(x, torch.zeros(2), labels)
+            y = pictures(network(*args, **told))
         with FlopCounterMode(display=False) as backward:
             y.sum().backward()
     first, second = forward.get_total_flops() / 2, backward.get_total_flops() / 2
@@ -160,13 +188,16 @@ class Counting(nn.Module):
 def calls_of(recipe: "Recipe") -> Calls:
     """Asks the objective itself, with networks that count and pictures of 8×8."""
     objective, student, teacher = recipe.objective, Counting(), Counting()
+    if not objective.denoises:
+        return Calls(1, 0, 0)
     if hasattr(objective, "distance"):  # LPIPS would fetch its weights
         objective = replace(objective, distance=Squared())  # type: ignore[type-var]
     t, s = objective.times(torch.tensor([0.3, 0.6], dtype=torch.float64), recipe.schedule, 0.5)
     x = torch.zeros(2, 3, 8, 8)
     draw = Draw(recipe.schedule, x, torch.ones_like(x), t.float(), s.float(), {})
-    objective.loss(student, student, draw, teacher=teacher)
-    guided = 2 if recipe.guidance != 1 else 1
+    seen = Denoiser(student, recipe.schedule, recipe.parameterization)
+    objective.loss(seen, seen, draw, teacher=teacher)
+    guided = 2 if recipe.guidance != 1 or (recipe.latent and recipe.latent.w) else 1
     return Calls(student.trained, student.free, guided * (teacher.free + teacher.trained))
 
 
@@ -197,17 +228,31 @@ def judge_cost(recipe: "Recipe") -> Cost:
     return Cost(parameters, first, first + second, kept.bytes)
 
 
+def learned(recipe: "Recipe", cost: Cost) -> int:
+    """How many parameters learn: all of them, or those of the low-rank layers."""
+    lora = recipe.latent.lora if recipe.latent else None
+    if lora is None:
+        return cost.parameters
+    network = recipe.architecture.outline()
+    with torch.device("meta"):
+        lora.add_to(network.unet)  # type: ignore[arg-type]
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
 def memory_lines(recipe: "Recipe", cost: Cost, seen: Cost, calls: Calls) -> list[str]:
     """What one process needs, in words."""
-    once, micro = 4 * cost.parameters, min(recipe.micro_batch or recipe.batch, recipe.batch)
+    once, micro = 4 * learned(recipe, cost), min(recipe.micro_batch or recipe.batch, recipe.batch)
+    frozen = 4 * cost.parameters if recipe.latent and recipe.latent.lora else 0  # shared with the teacher
     staged = recipe.objective.stage(1.0) > 0
+    about = "at most" if recipe.latent and recipe.latent.recompute else "about"
     parts = {
         "weights, gradients, optimizer": 4 * once,
+        "frozen weights": frozen,
         f"averages ({len(recipe.ema)})": len(recipe.ema) * once,
         "target": once if recipe.objective.target_rate(0.0) is not None else 0,
-        "teacher": once if calls.teacher or staged else 0,
+        "teacher": once if (calls.teacher or staged) and not frozen else 0,
         "LPIPS": 4 * seen.parameters,
-        f"activations of {micro} pictures, about": micro * (calls.trained * cost.activations + seen.activations),
+        f"activations of {micro} pictures, {about}": micro * (calls.trained * cost.activations + seen.activations),
     }
     total = sum(parts.values())
     lines = [f"memory: about {size(total)} for each process"]
@@ -245,13 +290,13 @@ def measured(architecture: "Architecture") -> tuple[float, float]:
     """Seconds a picture of a call without and with its backward pass, on this CPU: the fastest of a few tries."""
     network = architecture.build().to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     n = 16
-    x = torch.randn(n, architecture.image_channels, architecture.image_size, architecture.image_size)
-    labels = torch.zeros(n, dtype=torch.int64) if architecture.num_classes else None
+    args, told = inputs(architecture, n)
+    args = (torch.randn_like(args[0]), *args[1:])
 
     def once(train: bool) -> float:
         began = time.perf_counter()
         with torch.set_grad_enabled(train):
-            y = network(x, torch.zeros(n), labels)
+            y = pictures(network(*args, **told))
             if train:
                 y.sum().backward()
         return (time.perf_counter() - began) / n

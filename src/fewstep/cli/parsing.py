@@ -4,7 +4,7 @@ import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from itertools import pairwise
@@ -50,13 +50,22 @@ def refuse_unknown(args: Sequence[str], known: Sequence[str], prog: str) -> None
 
 
 def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every leaf of nested dataclasses with its path."""
+    """Every leaf of nested dataclasses that a flag can say, with its path."""
     for field in fields(value):
         part = getattr(value, field.name)
         if is_dataclass(part):
             yield from leaves(part, (*path, field.name))
-        else:
+        elif sayable(type(value), field.name, part):
             yield (*path, field.name), part
+
+
+def sayable(cls: type, name: str, value: Any) -> bool:
+    """Whether a flag can say this field: no mapping, and no part that is left out."""
+    hint = get_type_hints(cls)[name]
+    kinds = [kind for part in (hint, *get_args(hint)) for kind in (part, get_origin(part))]
+    if any(isinstance(kind, type) and issubclass(kind, Mapping) for kind in kinds):
+        return False
+    return value is not None or not any(is_dataclass(kind) for kind in kinds)
 
 
 @cache

@@ -13,7 +13,7 @@ from tyro.conf import arg
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
 from fewstep.cli import Misuse
-from fewstep.cli.parsing import described, flag, leaves, refuse_unknown
+from fewstep.cli.parsing import described, flag, leaves, refuse_unknown, sayable
 from fewstep.codec import nearest
 
 if TYPE_CHECKING:
@@ -49,6 +49,14 @@ RARE = frozenset(
     p_mean p_std kappa b pooling below weights rule""".split()  # noqa: SIM905
 )
 """Fields that only --help-all shows."""
+
+RARE_IN = {
+    *(("Latent", name) for name in ("prediction", "told", "timestep_scaling", "cache_precision", "recompute")),
+    *(("Lora", name) for name in ("alpha", "dropout", "targets")),
+    *(("Discrete", name) for name in ("steps", "beta_start", "beta_end", "spacing", "betas", "origin", "zero_snr")),
+    ("Recipe", "compile"),
+}
+"""The same, of one class: its fields have names that elsewhere are used often."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +163,8 @@ def registry(short: bool) -> ConstructorRegistry:
         spec = []
         for name in (f.name for f in fields(value)):
             part = getattr(value, name)
-            if name not in FIXED and not (short and name in RARE):
+            hidden = short and (name in RARE or (cls.__name__, name) in RARE_IN)
+            if name not in FIXED and not hidden and (is_dataclass(part) or sayable(cls, name, part)):
                 kind = type(part) if is_dataclass(part) else hints[name]
                 spec.append(StructFieldSpec(name, kind, part, about.get(name)))
         return StructConstructorSpec(lambda **parts: replace(value, **parts), tuple(spec))
@@ -217,7 +226,10 @@ def ending(run: "Run", began: int, again: str) -> list[str]:
     """Where the model is, and the next command."""
     place, step = shlex.quote(str(run.folder)), run.state.step
     consistent = run.design.parameterization.consistent
-    sampling = f"draw pictures:  fewstep sample {place}" + (" --steps 2" if consistent else "")
+    asking = f"{' --prompt WORDS' if run.recipe.latent else ''}{' --steps 2' if consistent else ''}"
+    sampling = f"draw pictures:  fewstep sample {place}{asking}"
+    if not run.recipe.objective.denoises:
+        sampling = f"use it:         fewstep train RECIPE --latent.autoencoder {place}"
     if step < run.recipe.steps:
         return [
             f"kept:           step {step} of {run.recipe.steps}, in {run.folder}",
