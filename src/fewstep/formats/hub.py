@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from fewstep.formats import diffusers_folder
+from fewstep.formats import diffusers_folder, latent_folder
 from fewstep.formats.writing import write
 
 if TYPE_CHECKING:
@@ -68,6 +68,9 @@ def needed(repo_id: str, folder: Path | None, files: list[str]) -> list[str]:
     if folder is None or not diffusers_folder.is_folder(folder):
         raise ValueError(f"'{repo_id}' on the Hub holds no model that fewstep reads: neither a model.json nor a folder "
                          "of diffusers' ConsistencyModelPipeline.")  # fmt: skip
+    if latent_folder.is_folder(folder):
+        latent_folder.read_levels(folder)
+        return latent_folder.needed(files)
     diffusers_folder.read_design(folder)  # refuses what cannot be read
     within = "unet/" if "model_index.json" in files else ""
     best = diffusers_folder.choose(name.removeprefix(within) for name in files if name.startswith(within))

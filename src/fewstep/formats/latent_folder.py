@@ -12,7 +12,7 @@ consistency model that is not told a guidance scale), LatentConsistencyModelPipe
 """
 
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from fewstep.formats.ddpm_scheduler import parameterization_of, schedule_of, sch
 from fewstep.formats.torch_files import open_tensors
 from fewstep.networks.adapters import Autoencoder, LatentUNetShape, TextEncoder, Tokenizer
 from fewstep.ondisk import Changed, OnDisk, safetensors
+from fewstep.parameterizations import Parameterization
+from fewstep.schedules import Discrete
 from fewstep.spaces import Latents
 
 UNET = "UNet2DConditionModel"
@@ -56,20 +58,26 @@ def read(folder: str | Path) -> tuple[Design, Mapping[str, Tensor]]:
 def read_design(folder: str | Path) -> Design:
     """All but the weights."""
     folder = Path(folder).resolve()
-    index, scheduler = read_json(folder / "model_index.json"), folder / "scheduler" / "scheduler_config.json"
-    levels, config = _json(scheduler), _json(folder / "unet" / "config.json")
-    schedule = schedule_of(levels, str(scheduler))
+    index, config = read_json(folder / "model_index.json"), _json(folder / "unet" / "config.json")
+    schedule, seen = read_levels(folder)
     shape = LatentUNetShape({name: value for name, value in config.items() if not name.startswith("_")})
     kept = read_json(folder / "fewstep.json") if (folder / "fewstep.json").is_file() else {}
     return Design(
         shape,
-        parameterization_of(levels, str(scheduler)),
+        seen,
         schedule,
         _prompts(folder, index, shape),
         Latents(str(folder)),
         times={steps: tuple(times) for steps, times in kept.get("times", {}).items()},
         about=kept.get("about", {"name": folder.name}),
     )
+
+
+def read_levels(folder: Path) -> tuple[Discrete, Parameterization]:
+    """The noise levels and what the network predicts; ValueError, with file and key, for other than a DDPM's."""
+    path = folder / "scheduler" / "scheduler_config.json"
+    plain = _json(path)
+    return schedule_of(plain, str(path)), parameterization_of(plain, str(path))
 
 
 def _prompts(folder: Path, index: Mapping[str, Any], shape: LatentUNetShape) -> Prompts:
@@ -88,6 +96,20 @@ def weights_file(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise FileNotFoundError(f"{folder} holds no weights: {WEIGHTS} is missing.")
+
+
+def needed(files: Iterable[str]) -> list[str]:
+    """Out of a repository's files those to fetch: of every part its descriptions and one form of its weights."""
+    chosen: list[str] = []
+    for part in PARTS:
+        own = [name for name in files if name.startswith(f"{part}/")]
+        chosen += [name for name in own if name.endswith((".json", ".txt", ".model")) and ".index." not in name]
+        forms = [[n for n in own if n.endswith(end) and "non_ema" not in n] for end in (".safetensors", ".bin")]
+        whole = next((form for form in forms if form), [])
+        exact = [name for name in whole if ".fp16" not in name and not name.startswith(f"{part}/openvino")]
+        chosen += exact or whole
+        chosen += [name for name in own if name.endswith(".index.json") and bool(exact) != (".fp16" in name)]
+    return chosen
 
 
 def _weights(folder: Path) -> Mapping[str, Tensor]:
