@@ -1,4 +1,4 @@
-"""Latent models behind `Model`: the stock pipelines' pictures from the same noise, and what holds whatever they draw."""
+"""Latent models behind `Model`: the stock pipelines' pictures from one noise, and what holds whatever they draw."""
 
 import diffusers
 import latent_helpers as tiny

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fewstep.networks.adapters.needed import latent_extra
 from fewstep.networks.adapters.text import TextEncoder, Tokenizer
 from fewstep.tensors import LABEL, rng
 
@@ -139,12 +140,14 @@ class Prompts(Condition):
 
 @lru_cache(maxsize=4)
 def _encoder(source: str) -> TextEncoder:
-    return TextEncoder.load(source)
+    with latent_extra():
+        return TextEncoder.load(source)
 
 
 @lru_cache(maxsize=4)
 def _tokenizer(source: str) -> Tokenizer:
-    return Tokenizer(source)
+    with latent_extra():
+        return Tokenizer(source)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fewstep.networks.adapters.autoencoder import Autoencoder
+from fewstep.networks.adapters.needed import latent_extra
 
 
 class Space(ABC):
@@ -77,4 +78,5 @@ class Latents(Space):
 
 @lru_cache(maxsize=4)
 def _autoencoder(source: str) -> Autoencoder:
-    return Autoencoder.load(source)
+    with latent_extra():
+        return Autoencoder.load(source)

@@ -16,7 +16,7 @@ VERBS = {
     "doctor": "versions, device, memory, disk; what is missing and how to get it",
     "train": "train a model by a recipe",
     "sample": "draw pictures",
-    "edit": "inpaint, colorize, superres, stroke, denoise, interpolate",
+    "edit": "inpaint, img2img, colorize, superres, stroke, denoise, interpolate",
     "data": "look at pictures before training on them: data check PATH",
     "convert": "write a model in another form: fewstep's, OpenAI's, diffusers'",
     "times": "search for good sampling times",

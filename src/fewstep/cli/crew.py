@@ -77,3 +77,18 @@ def own_device(device: str) -> str:
         if torch.cuda.is_available():
             return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
     return device
+
+
+@contextmanager
+def bar(total: int, completed: int, us: Crew) -> Iterator[Callable[[int], None]]:
+    """A bar with the time left; the other processes are taken to be as fast as this one."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    left = TimeRemainingColumn(), TextColumn("left")
+    columns = TextColumn("drawing"), BarColumn(bar_width=24), MofNCompleteColumn(), *left
+    console = Console(stderr=True)
+    silent = not (us.main and console.is_terminal)
+    with Progress(*columns, console=console, transient=True, disable=silent) as progress:
+        task = progress.add_task("", total=total, completed=completed)
+        yield lambda more: progress.advance(task, more)

@@ -1,13 +1,21 @@
 """`fewstep edit KIND SOURCE`: edits pictures with a model, without training."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from tyro.conf import Positional, arg
+from typing import TYPE_CHECKING, Any
 
 from fewstep.cli import Misuse, chosen, sources
+from fewstep.cli.edits import (
+    Colorize,
+    Denoise,
+    Edit,
+    Img2img,
+    Inpaint,
+    Interpolate,
+    Stepped,
+    Stroke,
+    Superres,
+)
 from fewstep.cli.parsing import parse
 
 if TYPE_CHECKING:
@@ -15,105 +23,7 @@ if TYPE_CHECKING:
 
     from fewstep.model import Model
 
-Times = Annotated[tuple[float, ...], arg(metavar="TIME ...")]
-Number = Annotated[int | None, arg(metavar="INT")]
-Name = Annotated[str | None, arg(metavar="PATH", aliases=["-o"])]
-Class = Annotated[str | None, arg(metavar="CLASS", aliases=["--labels"])]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Edit:
-    """What all edits share."""
-
-    source: Annotated[Positional[str], arg(metavar="SOURCE")]
-    """A run's folder, a saved model or a bundled name (see: fewstep models)."""
-    label: Class = None
-    """The class to show, by number or name. Default: drawn from the seed."""
-    n: Annotated[int, arg(aliases=["-n"])] = 4
-    """How many variants."""
-    seed: int = 0
-    """The source of all randomness: variant i depends on (seed, i)."""
-    out: Name = None
-    """x.png: one grid, what was given first. A folder: the results as single PNGs. Default: edit-KIND.png."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
-    force: bool = False
-    """Overwrite what was made with other settings."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stepped(Edit):
-    steps: Number = None
-    """Network calls. Default 8."""
-    times: Times = ()
-    """Noise levels of the calls, decreasing, in the place of --steps."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inpaint(Stepped):
-    """Fill the white part of a mask. What is black in it is kept exactly."""
-
-    image: Annotated[str, arg(metavar="PNG")]
-    """The picture."""
-    mask: Annotated[str, arg(metavar="PNG")]
-    """White where it is to be filled; greys count from the middle."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Colorize(Stepped):
-    """Give a grey picture its colours; the brightness of every pixel is kept."""
-
-    image: Annotated[str, arg(metavar="PNG")]
-    """The picture; of a coloured one only the brightness is used."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Superres(Stepped):
-    """Make a small picture large; the mean of every patch is kept."""
-
-    image: Annotated[str, arg(metavar="PNG")]
-    """A small picture, or a full one that is averaged first."""
-    factor: int = 4
-    """How many times larger each side becomes; it divides the model's size."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stroke(Edit):
-    """Turn a painting in rough strokes into a picture that follows it."""
-
-    image: Annotated[str, arg(metavar="PNG")]
-    """The painting."""
-    times: Times = (5.38, 2.24)
-    """How far the painting is noised, then lower levels; a larger first one gives more freedom."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Denoise(Edit):
-    """Remove noise of a known strength, in one network call."""
-
-    image: Annotated[str, arg(metavar="PNG")]
-    """The noisy picture."""
-    sigma: float
-    """Standard deviation of its noise, for values in [-1, 1] (for 0 … 255: divide by 127.5)."""
-    n: Annotated[int, arg(aliases=["-n"])] = 1
-    """How many variants (they differ in their random class only)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interpolate(Stepped):
-    """Join the pictures of two seeds by pictures between them."""
-
-    seed_a: int = 0
-    """The first picture's seed."""
-    seed_b: int = 1
-    """The last picture's seed."""
-    n: Annotated[int, arg(aliases=["-n"])] = 8
-    """How many pictures, the ends included."""
-    steps: Number = None
-    """Network calls. Default 1."""
-
-
-OPTIONS = (Inpaint, Colorize, Superres, Stroke, Denoise, Interpolate)
+OPTIONS = (Inpaint, Img2img, Colorize, Superres, Stroke, Denoise, Interpolate)
 KINDS: dict[str, type[Edit]] = {kind.__name__.lower(): kind for kind in OPTIONS}
 
 HELP = "usage: fewstep edit KIND SOURCE ...\n\nEdit pictures with a model, without training.\n\n" + "".join(
@@ -165,7 +75,9 @@ def said(given: int, results: int) -> str:
 
 def plain(options: Edit) -> dict[str, Any]:
     """The options that decide the result; pictures by path."""
-    names = {name: value for name, value in vars(options).items() if name not in ("source", "out", "device", "force")}
+    elsewhere, unsaid = ("source", "out", "device", "force"), ("prompt", "negative", "guidance", "strength")
+    names = {name: value for name, value in vars(options).items()
+             if name not in elsewhere and not (name in unsaid and value is None)}  # fmt: skip
     return {name: list(value) if isinstance(value, tuple) else value for name, value in names.items()}
 
 
@@ -175,9 +87,18 @@ def levels(model: "Model", options: Any, kind: str) -> list[float]:
         return [options.sigma]
     if kind == "stroke":
         return list(options.times)
+    if model.latent:
+        return latent_levels(model, options)
     if kind == "interpolate":
         return model.times(options.steps, options.times or None)
     return model.edit_times(options.steps, options.times or None)
+
+
+def latent_levels(model: "Model", options: Any) -> list[float]:
+    from fewstep.drawing import chosen_sampler, run_times
+
+    share, times = getattr(options, "strength", None) or 1.0, getattr(options, "times", ()) or None
+    return run_times(model.design, chosen_sampler(model.design, None), options.steps, times, share)
 
 
 # Each edit: what was given, as pictures to show beside the results (1, C, H, W), and the results (n, C, H, W).
@@ -185,14 +106,20 @@ Made = tuple[list["Tensor"], "Tensor"]
 
 
 def inpaint(model: "Model", o: Inpaint) -> Made:
-    import fewstep
-
     size = model.shape[-1]
     image, mask = picture(o.image, model), (picture(o.mask, model, channels=1) > 0).float()
     if not mask.any():
         raise ValueError(f"{o.mask} is black everywhere: white marks what is to be filled.")
     shown = (2 * mask - 1).expand(1, model.shape[0], size, size)
-    return [image, shown], measured(model, fewstep.Inpaint(mask[0]), image, o)
+    many, strength = image.expand(o.n, -1, -1, -1), 1.0 if o.strength is None else o.strength
+    options = {"steps": o.steps, "times": o.times or None, "seed": o.seed, **asked(model, o)}
+    return [image, shown], model.inpaint(many, mask[0], strength=strength, **options)
+
+
+def img2img(model: "Model", o: Img2img) -> Made:
+    image = picture(o.image, model)
+    many = image.expand(o.n, -1, -1, -1)
+    return [image], model.img2img(many, o.strength, steps=o.steps, seed=o.seed, **asked(model, o))
 
 
 def colorize(model: "Model", o: Colorize) -> Made:
@@ -217,34 +144,37 @@ def superres(model: "Model", o: Superres) -> Made:
 def stroke(model: "Model", o: Stroke) -> Made:
     painting = picture(o.image, model)
     many = painting.expand(o.n, -1, -1, -1)
-    return [painting], model.redraw(many, times=o.times, seed=o.seed, labels=label(model, o))
+    return [painting], model.redraw(many, times=o.times, seed=o.seed, **asked(model, o))
 
 
 def denoise(model: "Model", o: Denoise) -> Made:
     noisy = picture(o.image, model)
-    return [noisy], model.denoise(noisy.expand(o.n, -1, -1, -1), o.sigma, labels=label(model, o), seed=o.seed)
+    return [noisy], model.denoise(noisy.expand(o.n, -1, -1, -1), o.sigma, seed=o.seed, **asked(model, o))
 
 
 def interpolate(model: "Model", o: Interpolate) -> Made:
-    options = {"steps": o.steps, "times": o.times or None, "labels": label(model, o)}
+    options = {"steps": o.steps, "times": o.times or None, **asked(model, o)}
     return [], model.interpolate(o.seed_a, o.seed_b, o.n, **options)
 
 
-FUNCTIONS = (inpaint, colorize, superres, stroke, denoise, interpolate)
+FUNCTIONS = (inpaint, img2img, colorize, superres, stroke, denoise, interpolate)
 EDITS: dict[str, Callable[["Model", Any], Made]] = {f.__name__: f for f in FUNCTIONS}
 
 
 def measured(model: "Model", measurement: Any, image: "Tensor", o: Stepped) -> "Tensor":
     many = image.expand(o.n, -1, -1, -1)
-    return model.edit(many, measurement, steps=o.steps, times=o.times or None, seed=o.seed, labels=label(model, o))
+    return model.edit(many, measurement, steps=o.steps, times=o.times or None, seed=o.seed, **asked(model, o))
 
 
-def label(model: "Model", o: Edit) -> int | None:
-    if o.label is None:
-        return None
-    if not model.num_classes:
-        raise ValueError("This model is unconditional: leave out --label.")
-    return sources.label_of(o.label, model)
+def asked(model: "Model", o: Edit) -> dict[str, Any]:
+    """What the model is asked to show, as keywords of its methods."""
+    sources.check_words(model, o.prompt is not None)
+    if o.label is not None and not model.num_classes:
+        told = "is told what to draw in words" if model.design.condition.words else "is unconditional"
+        raise ValueError(f"This model {told}: leave out --label.")
+    said = {"prompts": o.prompt, "negative": o.negative, "guidance": o.guidance}
+    label = {} if o.label is None else {"labels": sources.label_of(o.label, model)}
+    return {**label, **{name: value for name, value in said.items() if value is not None}}
 
 
 def picture(path: str, model: "Model", *, size: int | None = None, channels: int | None = None) -> "Tensor":

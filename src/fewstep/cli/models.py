@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fewstep.cli.doctor import installed
 from fewstep.cli.parsing import parse
 
 SIZES = {"imagenet64": "1.2 GB", "bedroom256": "2.1 GB", "cat256": "2.1 GB"}
@@ -28,7 +29,16 @@ def main(args: Sequence[str]) -> int:
         print("\n".join(lines(name, folder)))
     print("\nreleased by OpenAI, downloaded when first used:")
     print("\n".join(released()))
+    print(f"\n{latent()}")
     return 0
+
+
+def latent() -> str:
+    """Where text-to-image models come from."""
+    if missing := [name for name in ("diffusers", "transformers", "peft") if installed(name) is None]:
+        return (f"text-to-image models of diffusers need {', '.join(missing)}, not installed here: "
+                "pip install 'fewstep[latent]'")  # fmt: skip
+    return "text-to-image models: a diffusers folder (Stable Diffusion 1, 2, XL, LCM), or its name on the Hub"
 
 
 def released() -> list[str]:

@@ -8,24 +8,55 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fewstep.model import Model
 
-Asking = Callable[[range], list[int] | None]
-"""Indices of pictures → their labels; None leaves them to the seed."""
+Asking = Callable[[range], dict[str, Any]]
+"""Indices of pictures → what `Model.sample` is asked for them."""
 
 
-def asking(words: Sequence[str], model: "Model") -> Asking:
-    """What `--labels` means: picture i shows label i mod m of the m given; `all` gives all classes.
+def asking(
+    model: "Model",
+    labels: Sequence[str] = (),
+    prompts: Sequence[str] = (),
+    negative: str | None = None,
+    guidance: Sequence[float] = (),
+) -> Asking:
+    """What the options mean: picture i shows number i mod m of the m given.
 
-    Labels are numbers or names of classes. Raises ValueError for what the model cannot show.
+    Labels are numbers or names of classes, `all` is all classes. Raises ValueError for what the model cannot show.
     """
-    if not words:
-        return lambda indices: None
-    if not model.num_classes:
-        raise ValueError("This model is unconditional: leave out --labels.")
+    check_words(model, bool(prompts))
+    turns = {"labels": labels_of(labels, model), "prompts": list(prompts), "guidance": list(guidance)}
+    same = {} if negative is None else {"negative": negative}
+    return lambda indices: {n: [v[i % len(v)] for i in indices] for n, v in turns.items() if v} | same
+
+
+def check_words(model: "Model", prompted: bool) -> None:
+    """Nothing is drawn of no prompt by mistake: the empty one has to be said."""
+    if model.design.condition.words and not prompted:
+        raise ValueError('This model is told what to draw in words: say it with --prompt "..." (--prompt "" leaves it '
+                         "to the model).")  # fmt: skip
+
+
+def prompts_in(path: str) -> tuple[str, ...]:
+    """The prompts in a file, one a line; empty lines are none."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(f"There is no file {path} with prompts.")
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no text in UTF-8: prompts are written one a line.") from None
+    if not any(lines):
+        raise ValueError(f"{path} holds no prompts.")
+    return tuple(line for line in lines if line)
+
+
+def labels_of(words: Sequence[str], model: "Model") -> list[int]:
+    if words and not model.num_classes:
+        told = "is told what to draw in words" if model.design.condition.words else "is unconditional"
+        raise ValueError(f"This model {told}: leave out --labels.")
     if list(words) == ["all"]:
-        labels = list(range(model.num_classes))
-    else:
-        labels = [label_of(word, model) for word in words]
-    return lambda indices: [labels[i % len(labels)] for i in indices]
+        return list(range(model.num_classes))
+    return [label_of(word, model) for word in words]
 
 
 def label_of(word: str, model: "Model") -> int:

@@ -65,6 +65,9 @@ def main(args: Sequence[str]) -> int:
     model = fewstep.load(options.source, device=options.device)
     if not model.consistent:
         raise ValueError(f"{options.source} is a diffusion model: it has no sampling times to search, only --steps.")
+    if model.latent:
+        raise ValueError(f"{options.source} works in latents, on the levels that it was distilled on: it has no times "
+                         "to search, only --steps.")  # fmt: skip
     if options.save:
         folder_of(options.source)  # refused before the search, not after it
     found = search(options, model)

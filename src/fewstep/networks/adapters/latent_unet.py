@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fewstep.networks.adapters.needed import latent_extra
 from fewstep.networks.adapters.text import TextEncoder
 from fewstep.networks.architecture import Architecture
 
@@ -52,7 +53,8 @@ class LatentUNetShape(Architecture):
 
     def build(self) -> "LatentUNet":
         """The network; ValueError where diffusers cannot build it."""
-        return LatentUNet(self)
+        with latent_extra():
+            return LatentUNet(self)
 
 
 class LatentUNet(nn.Module):
