@@ -498,3 +498,7 @@ def test_an_autoencoders_loss():
     divergence = torch.distributions.kl_divergence(normal(x / 2, torch.full_like(x, 0.5)), normal(0 * x, 1 + 0 * x))
     wanted = ((x / 2 - z / 2) ** 2).flatten(1).mean(1) + 0.1 * divergence.flatten(1).mean(1)
     torch.testing.assert_close(loss, wanted)
+    both = Autoencoding(Squared(), L1(), also_weight=0.5, beta=0.1).loss(
+        Halved(), Halved(), Draw(KARRAS, x, z, t, s, {})
+    )
+    torch.testing.assert_close(both, wanted + 0.5 * (x / 2 - z / 2).abs().flatten(1).mean(1))

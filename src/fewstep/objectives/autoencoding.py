@@ -1,6 +1,6 @@
 """How an autoencoder is trained (Kingma & Welling 2014; Rombach et al. 2022, appendix G, without the adversary).
 
-    L = d(x̂, x) + β KL(N(μ, s²) ‖ N(0, I)) / D,     x̂ = decode(μ + s z)
+    L = d(x̂, x) + γ d'(x̂, x) + β KL(N(μ, s²) ‖ N(0, I)) / D,     x̂ = decode(μ + s z)
 
 μ and s are the encoder's answer to the picture x, D the number of values in x. There are no noise levels: the student
 is the autoencoder itself.
@@ -23,6 +23,10 @@ class Autoencoding(Objective):
 
     distance: Distance = field(default_factory=L1)
     """How picture and reconstruction are compared."""
+    also: Distance | None = None
+    """d', a second comparison, such as LPIPS; None for none."""
+    also_weight: float = 1.0
+    """γ: how much the second comparison counts."""
     beta: float = 1e-6
     """How much the divergence of the latents from unit noise counts."""
 
@@ -36,4 +40,5 @@ class Autoencoding(Objective):
         """`student(x, z)` answers (x̂, μ, s); z is as x, of which a latent takes as many values as it needs."""
         again, mean, std = student(draw.x_0, draw.z)
         divergence = sum_flat(mean**2 + std**2 - 1 - 2 * std.clamp(min=1e-20).log()) / 2
-        return self.distance(again, draw.x_0) + self.beta * divergence / draw.x_0[0].numel()
+        loss = self.distance(again, draw.x_0) + self.beta * divergence / draw.x_0[0].numel()
+        return loss if self.also is None else loss + self.also_weight * self.also(again, draw.x_0)

@@ -20,7 +20,7 @@ from fewstep.codec import differences
 from fewstep.files import hold, read_json, write_json
 from fewstep.images import Batches, open_images
 from fewstep.model import Model, build
-from fewstep.training import building, checkpoint, latents, resolving, results
+from fewstep.training import building, checkpoint, latents, material, resolving, results
 from fewstep.training.processes import Processes
 from fewstep.training.recipe import Recipe, from_json, to_json, with_free
 from fewstep.training.stepping import Step, Stepper, Stopped
@@ -57,12 +57,12 @@ class Run:
             resolved = resolving.resolve(recipe, self.images, self.device)
         self.recipe = resolved.recipe
         self._claim()
-        material = latents.prepare(resolved, self.images, self.folder, self.processes)
-        self.rows = material.rows
-        parts = building.build(resolved, self.images, material.condition, self.device)
+        made = material.prepare(resolved, self.images, self.folder, self.processes)
+        self.rows = made.rows
+        parts = building.build(resolved, self.images, made.condition, self.device)
         self.design, self.state = parts.design, parts.state
         self.stepper = Stepper(parts, self.processes)
-        self.about: dict[str, int | str] = {"pictures": len(self.images), **material.about}
+        self.about: dict[str, int | str] = {"pictures": len(self.images), **made.about}
         if resolved.teacher is not None and self.state.teacher is None:
             self.about["teacher"] = building.fingerprint(resolved.teacher)
         self.stop = False
