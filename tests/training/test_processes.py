@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from latent_training_helpers import latent, pictures, stock
 from training_helpers import losses, small, train, weights
 
+from fewstep.training.latent import Words
 from fewstep.training.processes import Processes
 
 SCRIPT = r"""
@@ -38,7 +40,10 @@ RECIPES = {
     "ct": lambda teacher: small("ct", steps=8),
     "odd": lambda teacher: small("cd", steps=5, batch=7, micro_batch=2, teacher=teacher, label_drop=0.3),
     "stopped": lambda teacher: small("ct", steps=8),
-}
+    "words": lambda teacher: latent("teacher", f"{os.environ['LATENTS']}/pictures3.npz", latent={
+        "autoencoder": f"{os.environ['LATENTS']}/sd", "words": Words(600, 8, 16, 1, 2),
+    }),
+}  # fmt: skip
 
 
 def launch(command, tmp_path, teacher, *names):
@@ -63,9 +68,12 @@ def recorded(folder):
     return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_two_processes_give_the_losses_of_one(tmp_path, teacher):
+def test_two_processes_give_the_losses_of_one(tmp_path, teacher, monkeypatch):
+    monkeypatch.setenv("LATENTS", str(tmp_path / "latents"))
+    stock(tmp_path / "latents" / "sd")
+    pictures(tmp_path / "latents")
     torchrun = ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port()]
-    said = launch(torchrun, tmp_path, teacher, "ct", "odd", "stopped")
+    said = launch(torchrun, tmp_path, teacher, "ct", "odd", "stopped", "words")
     assert said == [
         "ct MULTI_CPU 0 of 2 has 5",
         "ct MULTI_CPU 1 of 2 has 5",
@@ -73,11 +81,15 @@ def test_two_processes_give_the_losses_of_one(tmp_path, teacher):
         "odd MULTI_CPU 1 of 2 has 4",
         "stopped MULTI_CPU 0 of 2 has 5",
         "stopped MULTI_CPU 1 of 2 has 5",
+        "words MULTI_CPU 0 of 2 has 2",
+        "words MULTI_CPU 1 of 2 has 2",
     ]
     for name in ("ct", "odd"):
         alone = losses(RECIPES[name](str(teacher)), tmp_path / "alone" / name)
         assert recorded(tmp_path / name) == pytest.approx(alone, rel=1e-4)
         torch.testing.assert_close(weights(tmp_path / name), weights(tmp_path / "alone" / name), rtol=1e-4, atol=1e-5)
+    alone = losses(RECIPES["words"](""), tmp_path / "alone" / "words")
+    assert recorded(tmp_path / "words") == pytest.approx(alone, rel=1e-4)
     assert len(recorded(tmp_path / "stopped")) == 4  # both stopped after the same step, and said so to each other
     train(RECIPES["stopped"](""), tmp_path / "stopped")  # and one process goes on where two were
     torch.testing.assert_close(weights(tmp_path / "stopped"), weights(tmp_path / "ct"), rtol=1e-4, atol=1e-5)
