@@ -50,6 +50,15 @@ def autoencoder(channels: int = 3, seed: int = 0) -> diffusers.AutoencoderKL:
     ).eval()  # fmt: skip
 
 
+def tiny_autoencoder() -> diffusers.AutoencoderTiny:
+    """Of the same factor."""
+    torch.manual_seed(2)
+    return diffusers.AutoencoderTiny(
+        encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+    ).eval()  # fmt: skip
+
+
 def unet(seed: int = 0, **more) -> diffusers.UNet2DConditionModel:
     torch.manual_seed(seed)
     config = {

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from operator import index
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +19,10 @@ TENSORS = ("latents", "denoised", "prompt_embeds", "w_embedding")
 SDXL_TENSORS = ("add_text_embeds", "add_time_ids")
 """And of an SDXL-shaped model."""
 
-Scale = float | Sequence[float] | Tensor | None
+Whole = int | np.integer
+"""A number of things, of any kind."""
+
+Scale = float | int | Sequence[float | int] | np.ndarray | Tensor | None
 Size = Sequence[int] | None
 
 
@@ -26,9 +30,9 @@ Size = Sequence[int] | None
 class Call:
     """Raises ValueError for what cannot be."""
 
-    guidance_scale: Scale
+    guidance_scale: Any
     """w + 1: one, one a prompt, or one a picture; None: 8.5 where it is embedded, else 1."""
-    num_images_per_prompt: int | None
+    num_images_per_prompt: Whole | None
     """Pictures of each prompt."""
     generator: Generators
     """Where noise comes from."""
@@ -36,7 +40,7 @@ class Call:
     """Where to start (n, c, h, w)."""
     ip_adapter_image: Any
     """Pictures for an IP-adapter."""
-    ip_adapter_image_embeds: list[Tensor] | None
+    ip_adapter_image_embeds: Any
     """The same, embedded."""
     output_type: str | None
     """One of OUTPUTS."""
@@ -50,7 +54,7 @@ class Call:
     """Which tensors it is shown."""
     callback: Callable[[int, Tensor, Tensor], None] | None
     """callback(i, t, latents), every `callback_steps` steps."""
-    callback_steps: int | None
+    callback_steps: Whole | None
     """How often; 1 unless said."""
     original_size: Size = None
     """What an SDXL-shaped model is told of the picture: (height, width) before it was resized,"""
@@ -102,7 +106,7 @@ class Call:
         if self.callback is not None and i % whole(self.callback_steps, "callback_steps") == 0:
             self.callback(i, t, tensors["latents"])
 
-    def scales(self, asked: Scale, prompts: int) -> Tensor:
+    def scales(self, asked: Any, prompts: int) -> Tensor:
         """Guidance scales, float64 (n,), one a picture, of the resolved `guidance_scale`. ValueError for another
         number of them, or for what is no finite number."""
         try:

@@ -37,12 +37,18 @@ class LatentCodec(LatentParts):
         sizes = {(part.height, part.width) for part in parts if isinstance(part, Image.Image)}
         if sizes:
             image = [self._fitting(part) if isinstance(part, Image.Image) else part for part in parts]
-        x = pictures(image, self.vae.config.in_channels, name)
+        x = pictures(image, self._channels, name)
         if min(x.shape[-2:]) < self.vae_scale_factor:
             raise ValueError(f"`{name}` is {x.shape[-1]}×{x.shape[-2]}: at least {self.vae_scale_factor} pixels a side "
                              "are needed, the factor of this model's autoencoder.")  # fmt: skip
         size = sizes.pop() if sizes else (x.shape[-2], x.shape[-1])
         return self.image_processor.preprocess(x / 2 + 0.5), size
+
+    @property
+    def _channels(self) -> int:
+        """Of pictures."""
+        config = self.vae.config
+        return config.get("in_channels") or config.get("encoder_in_channels") or 3
 
     def _fitting(self, picture: Image.Image) -> Image.Image:
         """In the next smaller size of which the factor is a divisor, resampled as diffusers does."""
@@ -57,7 +63,7 @@ class LatentCodec(LatentParts):
         """The tensors (m, c, h, w), where latents were given instead of pictures."""
         parts = image if isinstance(image, list | tuple) else [image]
         channels = self.vae.config.latent_channels
-        if channels == self.vae.config.in_channels or not all(isinstance(part, Tensor) for part in parts):
+        if channels == self._channels or not all(isinstance(part, Tensor) for part in parts):
             return None
         parts = [part[None] if part.ndim == 3 else part for part in parts]
         if not parts or not all(part.ndim == 4 and part.shape[1] == channels for part in parts):

@@ -16,6 +16,7 @@ A latent is known where all of its pixels are. Pictures are those of `fewstep.dr
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers.loaders.lora_pipeline import StableDiffusionXLLoraLoaderMixin
@@ -26,7 +27,7 @@ from diffusers.pipelines.stable_diffusion.pipeline_output import StableDiffusion
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from fewstep.dropin.latent_call import Call, Scale, Size
+from fewstep.dropin.latent_call import Call, Scale, Size, Whole
 from fewstep.dropin.latent_run import LatentRun, Plan
 from fewstep.dropin.latent_words import Text, Words
 from fewstep.dropin.pictures import masks
@@ -69,12 +70,12 @@ class LatentConsistencyModelImg2ImgPipeline(LatentEdit):
         self,
         prompt: Text = None,
         image: Any = None,
-        num_inference_steps: int = 4,
-        strength: float = 0.8,
-        original_inference_steps: int | None = None,
-        timesteps: Sequence[int] | None = None,
+        num_inference_steps: Whole = 4,
+        strength: float | int = 0.8,
+        original_inference_steps: Whole | None = None,
+        timesteps: Sequence[int] | np.ndarray | Tensor | None = None,
         guidance_scale: Scale = None,
-        num_images_per_prompt: int | None = 1,
+        num_images_per_prompt: Whole | None = 1,
         generator: Generators = None,
         latents: Tensor | None = None,
         prompt_embeds: Tensor | None = None,
@@ -83,11 +84,11 @@ class LatentConsistencyModelImg2ImgPipeline(LatentEdit):
         output_type: str | None = "pil",
         return_dict: bool = True,
         cross_attention_kwargs: Mapping[str, Any] | None = None,
-        clip_skip: int | None = None,
+        clip_skip: Whole | None = None,
         callback_on_step_end: Callable[..., dict[str, Any] | None] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         callback: Callable[[int, Tensor, Tensor], None] | None = None,
-        callback_steps: int | None = None,
+        callback_steps: Whole | None = None,
         negative_prompt: Text = None,
         negative_prompt_embeds: Tensor | None = None,
         prompt_2: Text = None,
@@ -139,12 +140,12 @@ class LatentConsistencyModelInpaintPipeline(LatentEdit):
         prompt: Text = None,
         image: Any = None,
         mask_image: Any = None,
-        num_inference_steps: int = 4,
-        strength: float = 1.0,
-        original_inference_steps: int | None = None,
-        timesteps: Sequence[int] | None = None,
+        num_inference_steps: Whole = 4,
+        strength: float | int = 1.0,
+        original_inference_steps: Whole | None = None,
+        timesteps: Sequence[int] | np.ndarray | Tensor | None = None,
         guidance_scale: Scale = None,
-        num_images_per_prompt: int | None = 1,
+        num_images_per_prompt: Whole | None = 1,
         generator: Generators = None,
         latents: Tensor | None = None,
         prompt_embeds: Tensor | None = None,
@@ -153,11 +154,11 @@ class LatentConsistencyModelInpaintPipeline(LatentEdit):
         output_type: str | None = "pil",
         return_dict: bool = True,
         cross_attention_kwargs: Mapping[str, Any] | None = None,
-        clip_skip: int | None = None,
+        clip_skip: Whole | None = None,
         callback_on_step_end: Callable[..., dict[str, Any] | None] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         callback: Callable[[int, Tensor, Tensor], None] | None = None,
-        callback_steps: int | None = None,
+        callback_steps: Whole | None = None,
         negative_prompt: Text = None,
         negative_prompt_embeds: Tensor | None = None,
         prompt_2: Text = None,

@@ -14,6 +14,7 @@ With an LCM-LoRA, any Stable Diffusion model or SDXL:
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers.loaders.lora_pipeline import StableDiffusionXLLoraLoaderMixin
 from diffusers.pipelines.latent_consistency_models.pipeline_latent_consistency_text2img import (
@@ -23,7 +24,7 @@ from diffusers.pipelines.stable_diffusion.pipeline_output import StableDiffusion
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from fewstep.dropin.latent_call import Call, Scale, Size
+from fewstep.dropin.latent_call import Call, Scale, Size, Whole
 from fewstep.dropin.latent_run import LatentRun
 from fewstep.dropin.latent_words import Text, Words
 from fewstep.dropin.stepping import Generators, known_arguments
@@ -56,13 +57,13 @@ class LatentConsistencyModelPipeline(LatentRun, Theirs, StableDiffusionXLLoraLoa
     def __call__(
         self,
         prompt: Text = None,
-        height: int | None = None,
-        width: int | None = None,
-        num_inference_steps: int = 4,
-        original_inference_steps: int | None = None,
-        timesteps: Sequence[int] | None = None,
+        height: Whole | None = None,
+        width: Whole | None = None,
+        num_inference_steps: Whole = 4,
+        original_inference_steps: Whole | None = None,
+        timesteps: Sequence[int] | np.ndarray | Tensor | None = None,
         guidance_scale: Scale = None,
-        num_images_per_prompt: int | None = 1,
+        num_images_per_prompt: Whole | None = 1,
         generator: Generators = None,
         latents: Tensor | None = None,
         prompt_embeds: Tensor | None = None,
@@ -71,11 +72,11 @@ class LatentConsistencyModelPipeline(LatentRun, Theirs, StableDiffusionXLLoraLoa
         output_type: str | None = "pil",
         return_dict: bool = True,
         cross_attention_kwargs: Mapping[str, Any] | None = None,
-        clip_skip: int | None = None,
+        clip_skip: Whole | None = None,
         callback_on_step_end: Callable[..., dict[str, Any] | None] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         callback: Callable[[int, Tensor, Tensor], None] | None = None,
-        callback_steps: int | None = None,
+        callback_steps: Whole | None = None,
         negative_prompt: Text = None,
         negative_prompt_embeds: Tensor | None = None,
         prompt_2: Text = None,
@@ -117,11 +118,12 @@ class LatentConsistencyModelPipeline(LatentRun, Theirs, StableDiffusionXLLoraLoa
         )
         return self._run(words, call, (num_inference_steps, original_inference_steps, timesteps, 1.0), size, start)
 
-    def _size(self, height: int | None, width: int | None) -> tuple[int, int]:
+    def _size(self, height: Whole | None, width: Whole | None) -> tuple[int, int]:
         """(height, width) in pixels; ValueError for what is no multiple of the autoencoder's factor."""
         factor, sample = self.vae_scale_factor, self.unet.config.sample_size
         sides = (sample, sample) if isinstance(sample, int) else tuple(sample)
-        size = (height or sides[0] * factor, width or sides[1] * factor)
+        given = (sides[0] * factor if height is None else height, sides[1] * factor if width is None else width)
+        size = (int(given[0]), int(given[1]))
         if any(side < 1 or side % factor for side in size):
             raise ValueError(f"`height` and `width` have to be divisible by {factor}, the factor of this model's "
                              f"autoencoder, but are {size[0]} and {size[1]}.")  # fmt: skip

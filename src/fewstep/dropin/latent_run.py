@@ -10,6 +10,7 @@ An edit corrects x_0; its x then moves by α times as much. The last x_0 is deco
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers.pipelines.stable_diffusion.pipeline_output import StableDiffusionPipelineOutput
 from diffusers.schedulers.scheduling_lcm import LCMScheduler as Theirs
@@ -25,7 +26,7 @@ from fewstep.networks.adapters.latent_unet import embed_guidance
 EMBEDDED_SCALE = 8.5
 """The guidance scale where the network is told it and nothing is said."""
 
-Plan = tuple[int | None, int | None, Any, float]
+Plan = tuple[Any, Any, Any, float | int]
 """num_inference_steps, original_inference_steps, timesteps, strength."""
 
 Start = Callable[[int, torch.dtype, Tensor], Tensor]
@@ -38,7 +39,7 @@ class LatentRun(LatentCodec):
     _callback_tensor_inputs = list(TENSORS)  # noqa: RUF012
     _guidance_scale: Scale = 1.0
     _cross_attention_kwargs: Any = None
-    _clip_skip: int | None = None
+    _clip_skip: int | np.integer | None = None
     _num_timesteps = 0
     prepare_ip_adapter_image_embeds: Any
     progress_bar: Any
@@ -55,7 +56,7 @@ class LatentRun(LatentCodec):
         return self._cross_attention_kwargs
 
     @property
-    def clip_skip(self) -> int | None:
+    def clip_skip(self) -> int | np.integer | None:
         """Of the last call."""
         return self._clip_skip
 
@@ -121,15 +122,16 @@ class LatentRun(LatentCodec):
     def _shape(self, n: int, size: tuple[int, int]) -> tuple[int, ...]:
         return (n, self.unet.config.in_channels, *(side // self.vae_scale_factor for side in size))
 
-    def _planned(self, steps: int | None, original: int | None, timesteps: Any, strength: float) -> Tensor:
+    def _planned(self, steps: Any, original: Any, timesteps: Any, strength: float | int) -> Tensor:
         """The scheduler, ready for a run; diffusers' own LCMScheduler makes way for fewstep's."""
         if type(self.scheduler) is Theirs:
             self.scheduler = as_lcm(self.scheduler)
         if not isinstance(self.scheduler, Theirs | LCMScheduler):
             raise TypeError(f"{type(self).__name__} steps with an LCMScheduler, not {type(self.scheduler).__name__}: "
                             "pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config).")  # fmt: skip
-        number = steps if timesteps is None else None
-        self.scheduler.set_timesteps(number, self._execution_device, original, timesteps, strength)
+        steps = steps if timesteps is None else None
+        steps, original = (int(n) if isinstance(n, np.integer) else n for n in (steps, original))
+        self.scheduler.set_timesteps(steps, self._execution_device, original, timesteps, strength)
         self._num_timesteps = len(self.scheduler.timesteps)
         return self.scheduler.timesteps
 

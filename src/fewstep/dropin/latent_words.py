@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from operator import index
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers.utils.peft_utils import scale_lora_layers, unscale_lora_layers
 from torch import Tensor
@@ -44,7 +45,7 @@ class Words:
     """(n, P), which SDXL needs beside `prompt_embeds`."""
     negative_pooled_prompt_embeds: Tensor | None
     """(n, P), which SDXL needs beside `negative_prompt_embeds`."""
-    clip_skip: int | None
+    clip_skip: int | np.integer | None
     """How many of a text encoder's last layers are left out."""
 
     def __post_init__(self):
@@ -105,13 +106,13 @@ class PromptPipeline:
         self,
         prompt: Text,
         device: Any,
-        num_images_per_prompt: int,
+        num_images_per_prompt: int | np.integer,
         do_classifier_free_guidance: bool,
         negative_prompt: Text = None,
         prompt_embeds: Tensor | None = None,
         negative_prompt_embeds: Tensor | None = None,
         lora_scale: float | None = None,
-        clip_skip: int | None = None,
+        clip_skip: int | np.integer | None = None,
         prompt_2: Text = None,
         negative_prompt_2: Text = None,
         pooled_prompt_embeds: Tensor | None = None,
@@ -131,12 +132,12 @@ class PromptPipeline:
     def _positive(self, words: Words, device: Any) -> tuple[Tensor, ...]:
         if words.prompt is not None:
             return self._read([words.prompt, words.prompt_2 or words.prompt], device, words.clip_skip)
-        return self._given(words.prompt_embeds, words.pooled_prompt_embeds, "")
+        return self._embedded(words.prompt_embeds, words.pooled_prompt_embeds, "")
 
     def _negative(self, words: Words, told: tuple[Tensor, ...], device: Any) -> tuple[Tensor, ...]:
         """For as many prompts, as long as they are."""
         if words.negative_prompt_embeds is not None:
-            given = self._given(words.negative_prompt_embeds, words.negative_pooled_prompt_embeds, "negative_")
+            given = self._embedded(words.negative_prompt_embeds, words.negative_pooled_prompt_embeds, "negative_")
             if given[0].shape != told[0].shape:
                 raise ValueError(f"The prompt's embedding is {tuple(told[0].shape)}, "
                                  f"the negative one's {tuple(given[0].shape)}: they have to be alike.")  # fmt: skip
@@ -147,7 +148,7 @@ class PromptPipeline:
         second = listed(words.negative_prompt_2 or first, words.count, "negative_prompt_2")
         return self._read([first, second], device, None, told[0].shape[1])  # diffusers skips no layer of these
 
-    def _given(self, embeds: Tensor | None, pooled: Tensor | None, kind: str) -> tuple[Tensor, ...]:
+    def _embedded(self, embeds: Tensor | None, pooled: Tensor | None, kind: str) -> tuple[Tensor, ...]:
         assert embeds is not None
         if not self.told_sizes:
             return (embeds,)
@@ -156,7 +157,7 @@ class PromptPipeline:
                              f"`{kind}pooled_prompt_embeds`.")  # fmt: skip
         return embeds, pooled
 
-    def _read(self, texts: list[Text], device: Any, skip: int | None, length: int | None = None) -> tuple[Tensor, ...]:
+    def _read(self, texts: list[Text], device: Any, skip: Any, length: int | None = None) -> tuple[Tensor, ...]:
         readers = [(self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2)]
         if not self.told_sizes:
             return self._states(*readers[0], texts[0], device, skip, length)[:1]
@@ -167,7 +168,7 @@ class PromptPipeline:
         return torch.cat([prompt for prompt, _ in states], -1), states[-1][1]
 
     def _states(
-        self, tokenizer: Any, encoder: Any, text: Text, device: Any, skip: int | None, length: int | None
+        self, tokenizer: Any, encoder: Any, text: Text, device: Any, skip: Any, length: int | None
     ) -> tuple[Tensor, Tensor]:
         """One encoder's states (n, L, D) and its other output, remembered."""
         if encoder is None or tokenizer is None:
@@ -195,7 +196,7 @@ class PromptPipeline:
             for encoder in encoders:
                 unscale_lora_layers(encoder, lora_scale)
 
-    def _repeated(self, part: Tensor, copies: int, device: Any) -> Tensor:
+    def _repeated(self, part: Tensor, copies: Any, device: Any) -> Tensor:
         network = self.unet if self.unet is not None else self.text_encoder
         return part.to(device, network.dtype if network is not None else None).repeat_interleave(copies, 0)
 
@@ -208,7 +209,7 @@ def listed(text: Text, count: int | None = None, name: str = "prompt") -> list[s
     return texts
 
 
-def check_text(text: Text, name: str) -> None:
+def check_text(text: Any, name: str) -> None:
     """Raises ValueError, with its name, for what is no string and no list of them."""
     texts = [text or ""] if isinstance(text, str) or text is None else text
     if not isinstance(texts, list | tuple) or not texts or not all(isinstance(part, str) for part in texts):
@@ -226,7 +227,7 @@ def _tokens(tokenizer: Any, texts: list[str], length: int | None) -> Any:
     return tokens
 
 
-def _forward(encoder: Any, ids: Tensor, mask: Tensor | None, skip: int | None, two: bool) -> tuple[Tensor, Tensor]:
+def _forward(encoder: Any, ids: Tensor, mask: Tensor | None, skip: Any, two: bool) -> tuple[Tensor, Tensor]:
     """The states that are read, and the encoder's first output (of a projecting encoder: the pooled prompt)."""
     out = encoder(ids, attention_mask=mask, output_hidden_states=two or skip is not None)
     if not two and skip is None:
