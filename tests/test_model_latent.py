@@ -339,3 +339,54 @@ def test_a_prompt_of_many_pictures_is_read_once(lcm, monkeypatch):
     assert read == [2]
     close(cond["prompt"][0], cond["prompt"][2], 0)
     close(cond["prompt"][1:2], words(words.ask(PROMPTS[0], 0, range(1)))["prompt"], 1e-6)
+
+
+@pytest.mark.parametrize("name", ["sd", "sdxl"])
+@pytest.mark.parametrize("form", ["diffusers", "kohya"])
+def test_a_lora_is_the_stock_pipelines(made, tmp_path, name, form):
+    from fewstep.networks.adapters import Lora
+
+    pipe, known = made(name)
+    lora, unet = Lora(rank=2, alpha=4.0, targets=("to_q", "to_v", "proj_in")), tiny.unet(**dict(pipe.unet.config))
+    lora.add_to(unet)
+    torch.manual_seed(5)
+    low = {f"unet.{n}".replace(".default.", "."): 0.1 * torch.randn_like(w) for n, w in unet.state_dict().items()
+           if ".lora_" in n}  # fmt: skip
+    lora.save(tmp_path, low)
+    file = tmp_path / f"pytorch_lora_weights{'' if form == 'diffusers' else '.kohya'}.safetensors"
+    folder = known.design.space.source
+    model, stock = build(*latent_folder.read(folder), "cpu"), type(pipe).from_pretrained(folder)
+    stock.set_progress_bar_config(disable=True)
+    stock.load_lora_weights(str(file))
+    stock.fuse_lora(lora_scale=0.7)
+    stock.scheduler = diffusers.DDIMScheduler.from_config(
+        pipe.scheduler.config, timestep_spacing="trailing", set_alpha_to_one=True
+    )
+    wanted = stock(PROMPTS, num_inference_steps=5, guidance_scale=3.0, latents=z(2), output_type="pt")
+    options = {"steps": 5, "prompts": PROMPTS, "guidance": 3.0}
+    model.add_lora(file, 0.7)
+    found = model.sample(2, **options)
+    close(found, signed(wanted))
+    assert (found - known.sample(2, **options)).abs().max() > 1e-3
+    assert list(model.denoiser.network.state_dict()) == list(known.denoiser.network.state_dict())
+    model.add_lora(file, -0.7, consistent=True)  # taken back, and seen as a consistency function
+    assert model.consistent
+    close(model.sample(2, sampler="euler", **options), known.sample(2, **options), 1e-3)
+    assert model.times() == [999.0, 759.0, 499.0, 259.0]
+
+
+def test_loras_that_do_not_fit(made, tmp_path):
+    from safetensors.torch import save_file
+
+    known = made("sd")[1]
+    model = build(*latent_folder.read(known.design.space.source), "cpu")
+    with pytest.raises(ValueError, match="LoRAs are for latent models"):
+        random_model().add_lora("x.safetensors")
+    with pytest.raises(OSError, match="none"):
+        model.add_lora(tmp_path / "none.safetensors")
+    name = "up_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    for start, words in (("text_encoder", "changes text_encoder too"), ("unet", "does not fit")):
+        layers = {f"{start}.{name}.lora_A.weight": torch.ones(2, 7), f"{start}.{name}.lora_B.weight": torch.ones(7, 2)}
+        save_file(layers, str(tmp_path / f"{start}.safetensors"))
+        with pytest.raises(ValueError, match=words):
+            model.add_lora(tmp_path / f"{start}.safetensors")

@@ -5,6 +5,7 @@ processes share the work.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -18,6 +19,8 @@ from fewstep.drawing import SAMPLERS as SAMPLERS
 from fewstep.drawing import chosen_sampler, draw, run_times
 from fewstep.editor import Editor
 from fewstep.making import EDIT_STEPS as EDIT_STEPS
+from fewstep.networks.adapters import LatentUNet, fuse
+from fewstep.parameterizations import Latched
 from fewstep.placing import pick_device, placed
 from fewstep.sampling import Churn, Noise, begin
 from fewstep.saving import write_model
@@ -72,6 +75,21 @@ class Model(Editor):
             return draw(f, self.schedule, sampler, x, levels, noise=noise, clip=held, churn=churn, cond=cond)
 
         return self._in_batches(run, range(first, first + n), shape, asked, seed, batch, progress)
+
+    def add_lora(self, source: str | Path, scale: float = 1.0, *, consistent: bool = False) -> None:
+        """Changes a latent model for good by a LoRA: a file, a folder, a Hub id, in diffusers' or kohya's form.
+
+        `consistent` says that it makes a consistency function of a diffusion model, as LCM-LoRA does: the model is then
+        drawn from in a few calls, without guidance unless asked. Raises ValueError for a LoRA that does not fit.
+        """
+        network, seen = self.denoiser.network, self.design.parameterization
+        if not isinstance(network, LatentUNet):
+            raise ValueError("LoRAs are for latent models; this one works in pixels.")
+        fuse(network, source, scale)
+        seen = Latched(seen) if consistent and not seen.consistent else seen
+        about = {**self.design.about, "lora": [*self.design.about.get("lora", ()), f"{source}:{scale:g}"]}
+        self.design = replace(self.design, parameterization=seen, about=about)
+        self.denoiser.parameterization = seen
 
     def save(self, folder: str | Path) -> None:
         """Writes the model to a folder: model.json, weights.safetensors and a model card. See `fewstep.load`.

@@ -175,3 +175,25 @@ def test_without_diffusers_one_sentence_says_what_to_install(cli, folders, monke
     assert "Stable Diffusion" in cli("models").out
     monkeypatch.setattr("fewstep.cli.models.installed", lambda name: None)
     assert "pip install 'fewstep[latent]'" in cli("models").out
+
+
+def test_an_lcm_lora_makes_a_few_step_model(cli, folders, tmp_path):
+    from fewstep.networks.adapters import Lora
+
+    unet = latent_helpers.unet()
+    Lora(rank=2, alpha=2.0).add_to(unet)
+    torch.manual_seed(5)
+    low = {f"unet.{name}".replace(".default.", "."): 0.1 * torch.randn_like(w) for name, w in unet.state_dict().items()
+           if ".lora_" in name}  # fmt: skip
+    Lora(rank=2, alpha=2.0).save(tmp_path, low)
+    file = "pytorch_lora_weights.safetensors"
+    common = ("sample", folders / "sd", "--prompt", A, "--out", "x.npz")
+    said = cli(*common, "--lora", f"{file}:0.5", "--sampler", "consistency")
+    assert said.code == 0, said.err
+    model = fewstep.load(folders / "sd")
+    model.add_lora(file, 0.5, consistent=True)
+    close(read("x.npz")["arr_0"], to_uint8(model.sample(prompts=A)))
+    kept = about("x.json")
+    assert (kept["lora"], kept["guidance"], kept["steps"]) == ([f"{file}:0.5"], [1.0], 4)
+    assert "made otherwise" in cli(*common, "--lora", file, "--sampler", "consistency").err
+    assert "There is no LoRA 'none.safetensors'" in cli(*common, "--lora", "none.safetensors:2").err

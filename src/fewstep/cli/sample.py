@@ -56,6 +56,9 @@ class Sample:
     guidance: Annotated[tuple[float, ...], arg(metavar="SCALE ...")] = ()
     """How closely prompts (or classes) are followed, 1 is no guidance; several are taken in turn. Default: 8 for a
     latent model that is told its scale, 7.5 for a latent diffusion model, else 1."""
+    lora: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="SOURCE[:SCALE]")] = ()
+    """A LoRA for a latent model, a file or a Hub id; several add up. With --sampler consistency it is an LCM-LoRA,
+    which makes a few-step model of a diffusion model."""
     height: Annotated[int | None, arg(metavar="INT")] = None
     """Of a latent model's pictures. Default: what it was trained on."""
     width: Annotated[int | None, arg(metavar="INT")] = None
@@ -139,6 +142,7 @@ def run(options: Sample, config: "MMagic | None", us: Crew) -> int:
         labels = labels if model.num_classes else ()
         if us.main:
             print(*configured.remarks(config, options, model), sep="\n")
+    sources.add_loras(model, options.lora, options.sampler == "consistency")
     asking = sources.asking(model, labels, options.prompt, options.negative, options.guidance)
     origin = sources.origin(source)
     settings = {"n": options.n, "first": options.first, "seed": options.seed, "asked": list(labels),
@@ -183,6 +187,7 @@ def words(options: Sample, model: "Model") -> dict[str, Any]:
 
     prompted = model.design.condition.words
     said = {"prompts": list(options.prompt)} if options.prompt else {}
+    said |= {"lora": list(options.lora)} if options.lora else {}
     scales = list(options.guidance) or ([usual_guidance(model.design)] if prompted else [])
     others = {"negative": options.negative, "height": options.height, "width": options.width}
     kept = {name: value for name, value in others.items() if value is not None}

@@ -1,6 +1,7 @@
 """What a command is given: a model, the hash of its weights, labels by number or name, a free name for the output."""
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,14 @@ def check_words(model: "Model", prompted: bool) -> None:
     if model.design.condition.words and not prompted:
         raise ValueError('This model is told what to draw in words: say it with --prompt "..." (--prompt "" leaves it '
                          "to the model).")  # fmt: skip
+
+
+def add_loras(model: "Model", said: Sequence[str], consistent: bool) -> None:
+    """Fuses what --lora names, SOURCE or SOURCE:SCALE."""
+    for word in said:
+        found = re.fullmatch(r"(.+):(-?[\d.]+)", word)
+        source, scale = (found[1], float(found[2])) if found else (word, 1.0)
+        model.add_lora(source, scale, consistent=consistent)
 
 
 def prompts_in(path: str) -> tuple[str, ...]:

@@ -4,8 +4,18 @@ Here, and in `fewstep.dropin`, are the only imports of diffusers, transformers a
 """
 
 from fewstep.networks.adapters.autoencoder import Autoencoder, AutoencoderShape
+from fewstep.networks.adapters.fusing import fuse
 from fewstep.networks.adapters.latent_unet import LatentUNet, LatentUNetShape
 from fewstep.networks.adapters.lora import Lora
 from fewstep.networks.adapters.text import TextEncoder, Tokenizer
 
-__all__ = ["Autoencoder", "AutoencoderShape", "LatentUNet", "LatentUNetShape", "Lora", "TextEncoder", "Tokenizer"]
+__all__ = [
+    "Autoencoder",
+    "AutoencoderShape",
+    "LatentUNet",
+    "LatentUNetShape",
+    "Lora",
+    "TextEncoder",
+    "Tokenizer",
+    "fuse",
+]
