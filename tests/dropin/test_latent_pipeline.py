@@ -205,7 +205,7 @@ def adapter(unet):
         module = unet.get_submodule(name.removesuffix(".processor"))
         for part in ("k", "v"):
             keys[f"{2 * place + 1}.to_{part}_ip.weight"] = torch.randn(module.to_k.out_features, 32)
-    projection = {"proj.weight": torch.randn(2 * 32, 8), "proj.bias": torch.zeros(2 * 32),
+    projection = {"proj.weight": torch.randn(4 * 32, 8), "proj.bias": torch.zeros(4 * 32),
                   "norm.weight": torch.ones(32), "norm.bias": torch.zeros(32)}  # fmt: skip
     return {"image_proj": projection, "ip_adapter": keys}
 
