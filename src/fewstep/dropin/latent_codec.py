@@ -73,8 +73,9 @@ class LatentCodec(LatentParts):
     def _encoded(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Mean and standard deviation (m, c, h, w) of the latents of pictures; no deviation where they are certain."""
         with self._upcast() as dtype:
-            out = self.vae.encode(x.to(self._execution_device, dtype))
-        mean, spread = self._scale(x.to(self._execution_device, dtype))
+            x = x.to(self._execution_device, dtype)
+            out = self.vae.encode(x)
+        mean, spread = self._scale(x)
         if not hasattr(out, "latent_dist"):
             return (out.latents - mean) / spread, None
         return (out.latent_dist.mean - mean) / spread, out.latent_dist.std / spread

@@ -42,7 +42,7 @@ class LatentEdit(LatentRun, Theirs, StableDiffusionXLLoraLoaderMixin):
         """A start of a run: clean(n) latents, noised to its first timestep."""
 
         def start(n: int, dtype: torch.dtype, first: Tensor) -> Tensor:
-            x_0 = clean(n).to(self._execution_device, dtype)
+            x_0 = clean(n).to(self._place, dtype)
             z = randn_tensor(x_0.shape, generator=generator, device=x_0.device, dtype=dtype)
             return self.scheduler.add_noise(x_0, z, first)
 

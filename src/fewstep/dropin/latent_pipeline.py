@@ -114,7 +114,7 @@ class LatentConsistencyModelPipeline(LatentRun, Theirs, StableDiffusionXLLoraLoa
                     crops_coords_top_left, target_size)  # fmt: skip
         size = self._size(height, width)
         start = lambda n, dtype, _: randn_tensor(  # noqa: E731
-            self._shape(n, size), generator=generator, device=self._execution_device, dtype=dtype
+            self._shape(n, size), generator=generator, device=self._place, dtype=dtype
         )
         return self._run(words, call, (num_inference_steps, original_inference_steps, timesteps, 1.0), size, start)
 

@@ -41,6 +41,7 @@ class LatentRun(LatentCodec):
     _cross_attention_kwargs: Any = None
     _clip_skip: int | np.integer | None = None
     _num_timesteps = 0
+    _place = torch.device("cpu")
     prepare_ip_adapter_image_embeds: Any
     progress_bar: Any
     run_safety_checker: Any
@@ -82,6 +83,7 @@ class LatentRun(LatentCodec):
     ) -> StableDiffusionPipelineOutput | tuple:
         """Pictures of `size` (height, width); `project` corrects the estimates, `settle` the decoded pictures."""
         self._remember(words, call)
+        self._place = self._execution_device  # asked once, for diffusers looks through all modules to tell it
         n = words.count * call.copies
         if isinstance(call.generator, list) and len(call.generator) != n:
             raise ValueError(f"{len(call.generator)} generators were given for {n} pictures: give one, or one each.")
@@ -89,7 +91,7 @@ class LatentRun(LatentCodec):
         timesteps = self._planned(*plan)
         told, images = self._told(words, call, size)
         dtype = told["prompt_embeds"].dtype
-        x = start(n, dtype, timesteps[:1]) if call.latents is None else call.latents.to(self._execution_device)
+        x = start(n, dtype, timesteps[:1]) if call.latents is None else call.latents.to(self._place)
         x_0 = self._loop(call, x.to(dtype), timesteps, told, images, words.count, project)
         return self._finished(x_0.to(dtype), call, settle)
 
@@ -131,7 +133,7 @@ class LatentRun(LatentCodec):
                             "pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config).")  # fmt: skip
         steps = steps if timesteps is None else None
         steps, original = (int(n) if isinstance(n, np.integer) else n for n in (steps, original))
-        self.scheduler.set_timesteps(steps, self._execution_device, original, timesteps, strength)
+        self.scheduler.set_timesteps(steps, self._place, original, timesteps, strength)
         self._num_timesteps = len(self.scheduler.timesteps)
         return self.scheduler.timesteps
 
@@ -140,7 +142,7 @@ class LatentRun(LatentCodec):
 
         With real guidance everything has 2 n rows, the first n of them against.
         """
-        device, guided = self._execution_device, self.do_classifier_free_guidance
+        device, guided = self._place, self.do_classifier_free_guidance
         images, n = None, words.count * call.copies
         if call.ip_adapter_image is not None or call.ip_adapter_image_embeds is not None:
             images = self.prepare_ip_adapter_image_embeds(
@@ -166,7 +168,7 @@ class LatentRun(LatentCodec):
         if any(len(part) != 2 for part in parts):
             raise ValueError("`original_size`, `crops_coords_top_left` and `target_size` are pairs of numbers.")
         numbers = [float(number) for part in parts for number in part]
-        return torch.tensor([numbers], dtype=self.unet.dtype, device=self._execution_device)
+        return torch.tensor([numbers], dtype=self.unet.dtype, device=self._place)
 
     def _loop(
         self,
@@ -227,7 +229,7 @@ class LatentRun(LatentCodec):
         if call.output_type != "latent":
             image = self._decoded(x_0)
             image = image if settle is None else settle(image)
-            image, flagged = self.run_safety_checker(image, self._execution_device, x_0.dtype)
+            image, flagged = self.run_safety_checker(image, self._place, x_0.dtype)
         shown: Sequence[bool] = [not bad for bad in flagged] if flagged is not None else [True] * len(image)
         image: Any = self.image_processor.postprocess(image, output_type=call.output_type, do_denormalize=list(shown))
         self.maybe_free_model_hooks()
