@@ -475,6 +475,8 @@ def test_what_does_not_fit_is_refused(teacher, lcm, data, place, tmp_path):
     refused(ValueError, "LoRA changes a model", name="teacher", teacher=None, latent={"lora": Lora(2)})
     refused(ValueError, "Whose latents", name="teacher", teacher=None)
     refused(ValueError, "Who reads the prompts", name="teacher", teacher=None, latent={"autoencoder": teacher})
+    refused(ValueError, r"use --latent\.prediction v", name="teacher", teacher=None, schedule=Discrete(zero_snr=True),
+            latent={"autoencoder": teacher, "text": teacher})  # fmt: skip
     refused(ValueError, "w is told to consistency models", name="teacher", latent={"w": (1.0, 2.0)})
     refused(ValueError, r"say which, guidance_scale − 1, with --latent\.w", name="lcf", start=lcm, teacher=None,
             latent={"w": None})  # fmt: skip

@@ -127,6 +127,9 @@ def _new(recipe: Recipe, seen: Seen) -> Recipe:
     assert latent is not None
     if not isinstance(shape, LatentUNetShape):
         raise ValueError(f"Latents told prompts need a latent U-Net, and this is {type(shape).__name__}.")
+    if getattr(recipe.schedule, "zero_snr", False) and latent.prediction == "epsilon":
+        raise ValueError("The last level of this schedule is noise alone, from which predicted noise tells nothing: "
+                         "use --latent.prediction v.")  # fmt: skip
     if not latent.words and not latent.text:
         raise ValueError("Who reads the prompts? Give --latent.text, or a recipe with words to be learned.")
     config = {**shape.config, "in_channels": seen.channels, "out_channels": seen.channels, "sample_size": seen.size}
