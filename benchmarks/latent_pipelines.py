@@ -30,7 +30,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 SIDES = {"tiny": ((32, 64), 8), "small": ((64, 128), 32)}
 """Widths of the U-Net, and of the latents' side."""
 
-NEEDED = 14.0
+NEEDED = 6.0
 """GB that decoding two pictures of 768 pixels at once takes, and then some."""
 
 

@@ -12,6 +12,7 @@ import torch
 from diffusers.callbacks import SDCFGCutoffCallback, SDXLCFGCutoffCallback
 from diffusers.pipelines.stable_diffusion import StableDiffusionPipelineOutput, StableDiffusionSafetyChecker
 from PIL import Image
+from safetensors.torch import save_file
 from transformers import CLIPConfig
 
 import fewstep
@@ -464,8 +465,6 @@ def test_what_is_saved_loads_where_fewstep_is_not(both, kind, tmp_path, caplog):
 
 def test_loading_pieces(both, folders):
     ours, stock = both()
-    whole = Ours.from_single_file  # the loader of diffusers, with diffusers' parts
-    assert whole.__func__ is Stock.from_single_file.__func__
     tiny = latent_helpers.tiny_autoencoder()
     for pipe in (Ours.from_pretrained(folders / "lcm", vae=tiny), Ours.from_pipe(ours, vae=tiny)):
         pipe = quiet(pipe)
@@ -478,6 +477,17 @@ def test_loading_pieces(both, folders):
     assert pipe(prompt_embeds=embeds).images[0].size == (16, 16)
     with pytest.raises(ValueError, match="no text encoder"):
         pipe("a")
+
+
+@pytest.mark.parametrize("kind", ["lcm", "sdxl"])
+def test_single_files_go_through_diffusers_loader(folders, tmp_path, kind):
+    parts = STOCK[kind].from_pretrained(folders / kind).components
+    given = {name: part for name, part in parts.items() if name.startswith(("unet", "vae", "text_", "tokenizer"))}
+    save_file({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(1)}, tmp_path / "model.safetensors")
+    pipe = Ours.from_single_file(str(tmp_path / "model.safetensors"), config=str(folders / kind), **given)
+    assert type(pipe) is Ours
+    assert pipe.unet is parts["unet"]
+    assert quiet(pipe)("a", num_inference_steps=1).images[0].size == (16, 16)
 
 
 # -- remembered prompts ------------------------------------------------------------------------------------------------
