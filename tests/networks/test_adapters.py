@@ -94,6 +94,8 @@ def test_a_text_encoder_can_be_part_of_the_network(tmp_path):
 def test_a_configuration_that_diffusers_cannot_build_is_refused():
     with pytest.raises(ValueError, match="configuration"):
         LatentUNetShape({"block_out_channels": (32,), "down_block_types": ("DownBlock2D",) * 2}).build()
+    with pytest.raises(ValueError, match="takes 9 channels and answers with 4"):
+        LatentUNetShape({"in_channels": 9, "out_channels": 4}).build()
 
 
 @pytest.mark.parametrize("scaling", [0.18215, 0.5])

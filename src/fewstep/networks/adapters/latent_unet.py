@@ -52,7 +52,11 @@ class LatentUNetShape(Architecture):
         return self.config.get("addition_embed_type") == "text_time"
 
     def build(self) -> "LatentUNet":
-        """The network; ValueError where diffusers cannot build it."""
+        """The network; ValueError where diffusers cannot build it, or where it is told more than latents."""
+        out = int(self.config.get("out_channels", 4))
+        if out != self.image_channels:
+            raise ValueError(f"This U-Net takes {self.image_channels} channels and answers with {out}, as those for "
+                             "inpainting or editing do: fewstep runs those that take latents alone.")  # fmt: skip
         with latent_extra():
             return LatentUNet(self)
 
