@@ -103,3 +103,15 @@ def test_what_makes_no_tokenizer_is_refused(tmp_path):
     with pytest.raises(ValueError, match="'an eight, small and thin' has 8 tokens.*length=8 or more"):
         make_tokenizer(CAPTIONS, tmp_path / "short", length=7)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_vocabulary_of_a_size_decided_before(tmp_path):
+    """The encoder's configuration has begin and end as its last two, and every word is a token all the same."""
+    make_tokenizer(["a thick three", "the small zero"], tmp_path, length=8, size=600)
+    made = CLIPTokenizer.from_pretrained(tmp_path)
+    ids = made("a thick three", padding="max_length", max_length=8).input_ids
+    assert (ids[0], ids[4:]) == (598, [599] * 4)
+    assert made.convert_ids_to_tokens(ids[1:4]) == ["a</w>", "thick</w>", "three</w>"]
+    make_tokenizer(["a thick three"], tmp_path, length=16, size=516)  # two merges only
+    few = CLIPTokenizer.from_pretrained(tmp_path)("a thick three").input_ids
+    assert (len(few), few[0], few[-1]) == (10, 514, 515)

@@ -17,7 +17,7 @@ from fewstep.conditions import Condition, Prompts, Table
 from fewstep.images import Images
 from fewstep.images.batches import Rows
 from fewstep.networks.adapters import TextEncoder, Tokenizer
-from fewstep.networks.adapters.words import make_tokenizer
+from fewstep.networks.adapters.words import write_words
 from fewstep.spaces import Latents
 from fewstep.training.encoding import embed_captions, encode_images
 from fewstep.training.latent import Words
@@ -67,7 +67,7 @@ def prepare(resolved: Resolved, images: Images, folder: Path, processes: Process
 
 def _make_words(words: Words, folder: Path, captions: tuple[str, ...], processes: Processes) -> None:
     if processes.main and not (folder / "text" / "model_index.json").is_file():
-        make_tokenizer(folder / "text", captions, words.vocabulary, words.length)
+        write_words(folder / "text", captions, words.vocabulary, words.length)
     processes.wait()
 
 

@@ -18,22 +18,28 @@ END = "</w>"
 SPECIAL = ("<|startoftext|>", "<|endoftext|>")
 
 
-def make_tokenizer(captions: Iterable[str], folder: str | Path, length: int = 16, merges: int = 4096) -> None:
+def make_tokenizer(
+    captions: Iterable[str], folder: str | Path, length: int = 16, merges: int = 4096, size: int | None = None
+) -> None:
     """Writes a tokenizer that `CLIPTokenizer.from_pretrained(folder)` of transformers loads.
 
     captions: what it learns its merges from, at most `merges` of them: few captions become one token a word.
     length: L, the tokens of a prompt, begin, end and padding included. A folder that is there is replaced.
+    size: of the vocabulary, at least 514, where a text encoder's is decided already: begin and end are its last two,
+        and there are size − 514 merges at most.
     Raises ValueError where there are no words, or where a caption has more tokens than L.
     """
     from transformers import CLIPTokenizer
 
     captions = sorted(set(captions))
-    pairs = learned(captions, merges)
+    pairs = learned(captions, merges if size is None else min(merges, size - 2 * len(alphabet()) - len(SPECIAL)))
     if not pairs:
         raise ValueError("There are no words to make a tokenizer of: every caption is empty.")
     letters = alphabet()
     tokens = dict.fromkeys([*letters, *(letter + END for letter in letters), *map("".join, pairs), *SPECIAL])
     vocabulary = {token: k for k, token in enumerate(tokens)}
+    if size is not None:
+        vocabulary |= {token: size - len(SPECIAL) + i for i, token in enumerate(SPECIAL)}
     made = CLIPTokenizer(vocabulary, pairs, model_max_length=length)  # type: ignore[arg-type]
     longest = max(captions, key=lambda caption: len(made(caption).input_ids))
     if (needed := len(made(longest).input_ids)) > length:

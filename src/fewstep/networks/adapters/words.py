@@ -1,42 +1,22 @@
-"""A tokenizer and a text encoder of one's own: small ones, made for the captions that are there.
-
-The tokenizer is CLIP's kind, byte-pair encoding of lower-case words, whose merges are learned from the captions; it
-takes any text, since every byte is a token too. It is kept in a pipeline's layout, so that it is loaded as all are.
+"""A text encoder of one's own, small and made for the captions that are there: its tokenizer, kept in a pipeline's
+layout so that it is loaded as all are, and its configuration.
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from fewstep.files import whole_folder, write_json
+from fewstep.networks.adapters.tokenizer import make_tokenizer
 
-BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 
+def write_words(folder: str | Path, captions: Iterable[str], vocabulary: int, length: int) -> None:
+    """Writes `folder`/tokenizer, of `vocabulary` tokens (at least 514) and prompts of `length` tokens.
 
-def make_tokenizer(folder: str | Path, captions: Sequence[str], vocabulary: int, length: int) -> None:
-    """Writes `folder`/tokenizer, of at most `vocabulary` tokens (at least 514) and prompts of `length` tokens."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-    from transformers import CLIPTokenizer
-
-    bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
-    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))  # type: ignore[call-arg]
-    learner.normalizer = normalizers.Lowercase()  # type: ignore[assignment]
-    learner.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
-        [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary - len(bytes_) - 2, initial_alphabet=bytes_, end_of_word_suffix="</w>",
-        show_progress=False,
-    )  # fmt: skip
-    learner.train_from_iterator(captions, trainer)
-    merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
-    tokens = [*bytes_, *(f"{b}</w>" for b in bytes_), *("".join(pair) for pair in merges)]
-    vocab = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
-    vocab |= {BEGIN: vocabulary - 2, END: vocabulary - 1}  # known before the merges are
-    made = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=length)  # type: ignore[call-arg]
+    Raises ValueError for captions that are empty or longer than that.
+    """
     with whole_folder(folder) as aside:
-        made.save_pretrained(aside / "tokenizer")
+        make_tokenizer(captions, Path(aside) / "tokenizer", length, size=vocabulary)
         index: dict[str, Any] = {"_class_name": "StableDiffusionPipeline"}
         write_json(aside / "model_index.json", {**index, "tokenizer": ["transformers", "CLIPTokenizer"]})
 
