@@ -6,16 +6,13 @@ those m, i = 0 … n − 1. Levels of one's own are taken as they are; of them, 
 """
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from fewstep.codec import nearest
 from fewstep.dropin.levels import numbers, whole
 from fewstep.dropin.stepping import logger
+from fewstep.formats.ddpm_scheduler import SPACINGS
 from fewstep.schedules import Discrete
-
-Spacing = Literal["scaled_linear", "linear", "cosine"]
-SPACINGS: dict[str, Spacing] = {"scaled_linear": "scaled_linear", "linear": "linear", "squaredcos_cap_v2": "cosine"}
-"""diffusers' names of how β grows, and `Discrete`'s."""
 
 
 def noise_schedule(config: Any) -> Discrete:

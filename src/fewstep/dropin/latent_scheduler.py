@@ -20,11 +20,9 @@ from torch import Tensor
 from fewstep.codec import nearest
 from fewstep.dropin.latent_levels import custom, noise_schedule, original, spread
 from fewstep.dropin.stepping import Generators, Stepping, Timestep, known_arguments, unit_noise
-from fewstep.parameterizations import Epsilon, Latched, Parameterization, Sample, Velocity
+from fewstep.formats.ddpm_scheduler import PREDICTIONS
+from fewstep.parameterizations import Latched, Parameterization, Sample
 from fewstep.tensors import at_least_float32, expand_as
-
-PREDICTIONS = {"epsilon": Epsilon(), "sample": Sample(), "v_prediction": Velocity()}
-"""diffusers' names of what a network predicts."""
 
 
 @dataclass

@@ -6,7 +6,7 @@ walk is no part of a model. LCMScheduler is the mark of a consistency function. 
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from fewstep.codec import nearest
 from fewstep.design import Design
@@ -18,7 +18,11 @@ LCM = "LCMScheduler"
 PREDICTIONS: dict[str, Parameterization] = {"epsilon": Epsilon(), "v_prediction": Velocity(), "sample": Sample()}
 """What diffusers calls what a network predicts."""
 
-SPACINGS = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
+SPACINGS: dict[str, Literal["scaled_linear", "linear", "cosine"]] = {
+    "linear": "linear",
+    "scaled_linear": "scaled_linear",
+    "squaredcos_cap_v2": "cosine",
+}
 """What diffusers calls how β grows."""
 
 COMMON = {
@@ -48,7 +52,7 @@ def schedule_of(plain: Any, where: str) -> Discrete:
         steps=int(plain.get("num_train_timesteps", 1000)),
         beta_start=float(plain.get("beta_start", 0.00085 if lcm else 0.0001)),
         beta_end=float(plain.get("beta_end", 0.012 if lcm else 0.02)),
-        spacing=SPACINGS.get(spacing, "linear"),  # type: ignore[arg-type]
+        spacing=SPACINGS.get(spacing, "linear"),
         zero_snr=bool(plain.get("rescale_betas_zero_snr", False)),
         betas=betas,
         origin=int(plain.get("original_inference_steps") or 50),
@@ -78,7 +82,8 @@ def scheduler_of(design: Design) -> dict[str, Any]:
         )
     if isinstance(seen, Latched) and seen.sigma_data != 0.5:
         raise ValueError(f"diffusers' LCMScheduler knows no other sigma_data than 0.5, and this is {seen.sigma_data}.")
-    more: dict[str, Any] = {"timestep_spacing": "trailing"}
+    # With trailing timesteps the offset does nothing, but pipelines of diffusers warn of one that is not 1.
+    more: dict[str, Any] = {"timestep_spacing": "trailing", "steps_offset": 1}
     if isinstance(seen, Latched):
         more = {"timestep_spacing": "leading", "original_inference_steps": schedule.origin,
                 "timestep_scaling": seen.timestep_scaling}  # fmt: skip
