@@ -132,11 +132,11 @@ def test_a_picture_depends_on_its_own_wish_alone(made, name):
 
 @pytest.mark.parametrize("sampler", ["heun", "dpm++", "ancestral", "midpoint", "progdist"])
 def test_other_samplers_draw_nearly_the_same(teacher, sampler):
-    x = teacher.sample(2, prompts=PROMPTS, guidance=2.0, steps=200)
-    y = teacher.sample(2, prompts=PROMPTS, guidance=2.0, steps=100, sampler=sampler)
+    x = teacher.sample(2, prompts=PROMPTS, guidance=2.0, steps=60)
+    y = teacher.sample(2, prompts=PROMPTS, guidance=2.0, steps=40, sampler=sampler)
     assert y.isfinite().all()
     if sampler != "ancestral":
-        assert (x - y).abs().mean() < 0.02
+        assert (x - y).abs().mean() < 0.05
 
 
 def test_other_sizes(made):
