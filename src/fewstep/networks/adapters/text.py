@@ -5,7 +5,8 @@ SDXL               prompt = both encoders' last states but one, side by side; po
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,10 @@ class TextEncoder(nn.Module):
         """Those of a pipeline's folder or Hub id, frozen; OSError where there are none."""
         from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-        found: list[nn.Module] = [CLIPTextModel.from_pretrained(source, subfolder=FOLDERS[0])]
-        if two_encoders(source):
-            found.append(CLIPTextModelWithProjection.from_pretrained(source, subfolder=FOLDERS[1]))
+        with _no_bar():
+            found: list[nn.Module] = [CLIPTextModel.from_pretrained(source, subfolder=FOLDERS[0])]
+            if two_encoders(source):
+                found.append(CLIPTextModelWithProjection.from_pretrained(source, subfolder=FOLDERS[1]))
         return cls(found).eval().requires_grad_(False)
 
     @property
@@ -101,3 +103,17 @@ def two_encoders(source: str | Path) -> bool:
 
     config = DiffusionPipeline.load_config(str(source))
     return isinstance(config, Mapping) and (config.get(FOLDERS[1]) or [None])[0] is not None
+
+
+@contextmanager
+def _no_bar() -> Iterator[None]:
+    """Without transformers' bar, which small files do not need and which a command's output is not to hold."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
