@@ -24,16 +24,16 @@ def test_every_recipe_builds_and_survives_json(name):
 @pytest.mark.parametrize("name", ALL)
 def test_names_are_data_dash_objective(name):
     data, objective, *variant = name.split("-")
-    assert data in ("digits", "mnist", "cifar10", "imagenet64", "lsun256", "sd15", "sdxl")
-    assert objective in ("edm", "cd", "ct", "ict", "ect", "pd", "lcd", "lcm", "lcf")
+    assert data in ("digits", "mnist", "cifar10", "imagenet64", "lsun256", "sd15", "sdxl", "words")
+    assert objective in ("edm", "cd", "ct", "ict", "ect", "pd", "lcd", "lcm", "lcf", "vae", "teacher", "lora")
     assert not variant or variant[0] in ("paper", "l2", "lpips", "lora")
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_objective_and_name_agree(name):
     r = recipe(name)
-    assert r.objective.needs_teacher == (name.split("-")[1] in ("cd", "pd", "lcd", "lcm"))
-    assert r.objective.consistent == (name.split("-")[1] not in ("edm", "pd"))
+    assert r.objective.needs_teacher == (name.split("-")[1] in ("cd", "pd", "lcd", "lcm", "lora"))
+    assert r.objective.consistent == (name.split("-")[1] not in ("edm", "pd", "vae", "teacher"))
     assert all(len(times) == steps and times[0] == 80.0 for steps, times in enumerate(r.times, 1))
 
 

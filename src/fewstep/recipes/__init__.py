@@ -4,7 +4,7 @@ cost."""
 from collections.abc import Callable
 
 from fewstep.codec import nearest
-from fewstep.recipes import cifar10, digits, imagenet64, lsun256, mnist, stable_diffusion
+from fewstep.recipes import cifar10, digits, imagenet64, lsun256, mnist, stable_diffusion, words
 from fewstep.training.recipe import Recipe
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
@@ -14,6 +14,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     **imagenet64.RECIPES,
     **lsun256.RECIPES,
     **stable_diffusion.RECIPES,
+    **words.RECIPES,
 }
 
 
