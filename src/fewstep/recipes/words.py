@@ -1,13 +1,14 @@
 """A text-to-image model small enough for two CPU cores: MNIST told in words ("a thick slanted three").
 
-The data are made from MNIST by `benchmarks/words_captions.py`: 32×32 pictures of digits in the sizes, weights and slants
-that their captions name. In this order, each from the one before:
+The data are made from MNIST by `benchmarks/words_captions.py`: 32×32 pictures of digits in the sizes, weights and
+slants that their captions name. In this order, each from the one before:
 
-    fewstep train words-vae     --data words-train-both.zip  --out runs/words-vae
-    fewstep train words-teacher --data words-train-black.zip --latent.autoencoder runs/words-vae --out runs/words-teacher
-    fewstep train words-lcd     --data words-train-black.zip --teacher runs/words-teacher --out runs/words-lcd
-    fewstep train words-lora    --data words-train-black.zip --teacher runs/words-teacher --out runs/words-lora
-    fewstep train words-lcf     --data words-train-white.zip --start runs/words-lcd --out runs/words-lcf
+    fewstep train words-vae --data words-train-both.zip --out runs/words-vae
+    fewstep train words-teacher --data words-train-black.zip --latent.autoencoder runs/words-vae \\
+        --out runs/words-teacher
+    fewstep train words-lcd --data words-train-black.zip --teacher runs/words-teacher --out runs/words-lcd
+    fewstep train words-lora --data words-train-black.zip --teacher runs/words-teacher --out runs/words-lora
+    fewstep train words-lcf --data words-train-white.zip --start runs/words-lcd --out runs/words-lcf
 
 The autoencoder sees black and white paper, so that fine-tuning can go from the one to the other.
 """
@@ -64,7 +65,7 @@ def vae() -> Recipe:
 
 
 def teacher() -> Recipe:
-    """The teacher and its text encoder, by v-prediction; an eighth of the prompts is empty, so that it can be guided."""
+    """The teacher and its text encoder, by v-prediction; an eighth of the prompts is empty, for its guidance."""
     return Recipe(
         name="words-teacher",
         objective=LevelDiffusion(),
@@ -103,7 +104,7 @@ def lora() -> Recipe:
 
 
 def lcf() -> Recipe:
-    """The consistency model fine-tuned on white paper, without a teacher, which wants wide steps: k = 20 loses the digit."""
+    """The consistency model fine-tuned on white paper, without a teacher; k = 20 loses the digit."""
     return replace(
         lcd(),
         name="words-lcf",
