@@ -99,18 +99,21 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--judge", default=JUDGE)
     parser.add_argument("-n", type=int, default=2000)
+    parser.add_argument("--tables", nargs="+", default=["teacher", "lcm", "redrawn", "lora", "lcf"], help="which of them")
     options = parser.parse_args()
+    asked_for = options.tables
     judge, real = load_reader(options.judge), reference(options.reference)
     black, white = see(judge, real.pictures), see(judge, -real.pictures)
     show = partial(table, real=real, judge=judge, n=options.n)
-    if options.teacher:
+    if options.teacher and "teacher" in asked_for:
         show(rows("teacher", teacher(options.teacher), (50,), SCALES), beside=black)
-    if options.lcm:
+    if options.lcm and "lcm" in asked_for:
         show(rows("LCM", lcm(options.lcm), STEPS, SCALES), beside=black)
+    if options.lcm and "redrawn" in asked_for:
         redrawn(lcm(options.lcm, "LatentConsistencyModelImg2ImgPipeline"), real, judge)
-    if options.teacher and options.lora:
+    if options.teacher and options.lora and "lora" in asked_for:
         show(rows("LoRA", lcm(options.teacher, lora=options.lora), STEPS, LORA_SCALES), beside=black)
-    if options.lcm and options.lcf:
+    if options.lcm and options.lcf and "lcf" in asked_for:
         print("Against the white test pictures:")
         for name, folder in (("LCM", options.lcm), ("LCF", options.lcf)):
             show(rows(name, lcm(folder), (4,), SCALES), beside=white)
