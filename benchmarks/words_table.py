@@ -99,7 +99,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--judge", default=JUDGE)
     parser.add_argument("-n", type=int, default=2000)
-    parser.add_argument("--tables", nargs="+", default=["teacher", "lcm", "redrawn", "lora", "lcf"], help="which of them")
+    parser.add_argument("--tables", nargs="+", default=["teacher", "lcm", "redrawn", "lora", "lcf"])
     options = parser.parse_args()
     asked_for = options.tables
     judge, real = load_reader(options.judge), reference(options.reference)
