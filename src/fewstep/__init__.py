@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 PUBLIC = {
     "load": "fewstep.formats",
+    "path": "fewstep.formats",
     "push_to_hub": "fewstep.formats.hub",
     "Model": "fewstep.model",
     "save_grid": "fewstep.images",

@@ -78,6 +78,22 @@ class Changed(Mapping[str, Tensor]):
         return len(self.weights)
 
 
+def cast(weights: Mapping[str, Tensor], dtype: torch.dtype) -> Changed:
+    """The tensors, those of whole numbers apart, in another dtype; ValueError, once one is read, for values beyond its
+    range."""
+
+    def change(name: str, w: Tensor) -> Tensor:
+        if not w.is_floating_point():
+            return w
+        new = w.to(dtype)
+        if not w.is_meta and bool((new.isinf() & ~w.isinf()).any()):
+            kind = str(dtype).removeprefix("torch.")
+            raise ValueError(f"{name} has values beyond the range of {kind}: keep float32.")
+        return new
+
+    return Changed(weights, change)
+
+
 def outline(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Dtypes and shapes as meta tensors; nothing is read."""
     if isinstance(weights, OnDisk | Changed):

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from fewstep.conditions import Nothing, Prompts
 from fewstep.formats import latent_folder, load
 from fewstep.formats.ddpm_scheduler import parameterization_of, schedule_of, scheduler_of
+from fewstep.formats.writing import write
 from fewstep.parameterizations import EDM, Epsilon, Latched, Sample, Velocity
 from fewstep.schedules import Discrete, Karras
 from fewstep.spaces import Latents
@@ -180,3 +181,42 @@ def test_kept_weights_are_the_stock_files(tmp_path):
     _, weights = latent_folder.read(tmp_path / "stock")
     stock = load_file(Path(tmp_path, "stock", "unet", "diffusion_pytorch_model.safetensors"))
     assert {f"unet.{n}" for n in stock} == set(weights)
+
+
+@pytest.mark.parametrize("kind", ["sd", "lcm", "sdxl"])
+def test_a_folder_keeps_every_part_in_its_dtype_and_computes_in_float32(kind, tmp_path):
+    pipe = tiny.pipeline(tmp_path / "stock", kind)
+    write("diffusers", tmp_path / "half", *latent_folder.read(tmp_path / "stock"), torch.float16)
+    write("diffusers", tmp_path / "again", *latent_folder.read(tmp_path / "half"))
+    files = sorted(path.relative_to(tmp_path / "half") for path in (tmp_path / "half").rglob("*.safetensors"))
+    assert len(files) == (4 if kind == "sdxl" else 3)
+    for file in files:
+        whole, half, again = (load_file(tmp_path / name / file) for name in ("stock", "half", "again"))
+        assert whole.keys() == half.keys() == again.keys()
+        for name, w in whole.items():
+            assert half[name].dtype == again[name].dtype == (torch.float16 if w.is_floating_point() else w.dtype)
+            assert torch.equal(half[name], w.to(half[name].dtype))
+            assert torch.equal(half[name], again[name])
+        sizes = [(tmp_path / name / file).stat().st_size for name in ("half", "stock")]
+        assert 0.45 < sizes[0] / sizes[1] < 0.6
+    for parts, dtype in (({}, torch.float32), ({"torch_dtype": torch.float16}, torch.float16)):
+        stock = type(pipe).from_pretrained(tmp_path / "half", **parts)
+        assert {stock.unet.dtype, stock.vae.dtype} == {dtype}
+    assert stock.text_encoder.dtype == torch.float16
+    model = load(tmp_path / "half")
+    assert {w.dtype for w in model.denoiser.network.parameters()} == {torch.float32}
+    cond = model.design.condition(model.design.condition.ask("a three", 0, range(1)))
+    assert cond["prompt"].dtype == torch.float32
+    assert model.sample(prompts="a three", steps=1).shape == (1, 3, 16, 16)
+
+
+def test_forms_that_no_latent_model_has(tmp_path):
+    tiny.pipeline(tmp_path / "stock")
+    design, weights = latent_folder.read(tmp_path / "stock")
+    for form, why in {"fewstep": "no form of its own for a latent model", "openai": "one network of pixels"}.items():
+        with pytest.raises(ValueError, match=f"{why}.*: write it with the form diffusers"):
+            write(form, tmp_path / "x", design, weights)
+    large = dict(weights) | {"unet.conv_out.bias": weights["unet.conv_out.bias"] + 1e6}
+    with pytest.raises(ValueError, match=r"unet\.conv_out\.bias has values beyond the range of float16"):
+        write("diffusers", tmp_path / "x", design, large, torch.float16)
+    assert not (tmp_path / "x").exists()

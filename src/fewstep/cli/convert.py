@@ -23,11 +23,13 @@ class Convert:
 
     fewstep: a folder of model.json and weights. openai: one file, with OpenAI's names, and a JSON of what its tensors
     do not tell. diffusers: a folder for ConsistencyModelPipeline. The weights keep every bit, unless --dtype says
-    otherwise; the same model comes back from every form.
+    otherwise; the same model comes back from every form. A latent model is written for diffusers only, with its
+    autoencoder and text encoders; a LoRA of fewstep's is merged into its base.
 
       fewstep convert cd_imagenet64_l2.pt --to diffusers
       fewstep convert openai/diffusers-cd_cat256_l2 --to openai --out cat.pt
-      fewstep convert mine.pt --to fewstep --config image_size=64 num_head_channels=64"""
+      fewstep convert mine.pt --to fewstep --config image_size=64 num_head_channels=64
+      fewstep convert runs/words-lcd --to diffusers --dtype float16"""
 
     source: Annotated[Positional[str], arg(metavar="SOURCE")]
     """A checkpoint, a folder, a name on the Hugging Face Hub: whatever fewstep sample takes."""
@@ -36,7 +38,7 @@ class Convert:
     out: Annotated[str | None, arg(aliases=["-o"], metavar="PATH")] = None
     """Where to. Default, in this folder: NAME (fewstep), NAME.pt (openai), diffusers-NAME (diffusers)."""
     dtype: Annotated[Literal["float16", "float32"] | None, arg(metavar="{float16,float32}")] = None
-    """Round the weights, or widen them. Default: as they are."""
+    """Round the weights, of a latent model those of all its parts, or widen them. Default: as they are."""
     config: Annotated[tuple[str, ...], arg(metavar="KEY=VALUE ...")] = ()
     """OpenAI's flags of the network, where its file does not tell them."""
     parameterization: Annotated[Literal["consistency", "edm"] | None, arg(metavar="{consistency,edm}")] = None
@@ -56,6 +58,8 @@ def main(args: Sequence[str]) -> int:
         raise ValueError(f"{out} cannot be OpenAI's form, which is one file: name it .pt.")
     if out.exists() and not options.force:
         raise ValueError(f"{out} is there already: choose another name with --out, or overwrite it with --force.")
+    import torch
+
     from fewstep.formats import read
     from fewstep.formats.writing import write
     from fewstep.ondisk import outline
@@ -66,9 +70,9 @@ def main(args: Sequence[str]) -> int:
         parameterization=options.parameterization,
         qkv_order=options.qkv_order,
     )
-    weights = stored.weights if options.dtype is None else cast(stored.weights, options.dtype)
-    write(options.to, out, stored.design, weights)
-    print("\n".join(said(options.to, out, outline(weights))))
+    dtype = None if options.dtype is None else getattr(torch, options.dtype)
+    write(options.to, out, stored.design, stored.weights, dtype)
+    print("\n".join(said(out, outline(read(out).weights))))
     return 0
 
 
@@ -86,30 +90,19 @@ def default_out(source: str, to: str) -> str:
     return {"fewstep": name, "openai": f"{name}.pt", "diffusers": f"diffusers-{name}"}[to]
 
 
-def cast(weights: "Mapping[str, Tensor]", name: str) -> "Mapping[str, Tensor]":
-    """The weights in another dtype; ValueError, once they are read, for values beyond its range."""
-    import torch
-
-    from fewstep.ondisk import Changed
-
-    dtype = getattr(torch, name)
-
-    def change(tensor: str, w: torch.Tensor) -> torch.Tensor:
-        if not w.is_floating_point():
-            return w
-        new = w.to(dtype)
-        if not w.is_meta and bool((new.isinf() & ~w.isinf()).any()):
-            raise ValueError(f"{tensor} has values beyond the range of {name}: keep float32.")
-        return new
-
-    return Changed(weights, change)
-
-
-def said(to: str, out: Path, outline: "Mapping[str, Tensor]") -> list[str]:
+def said(out: Path, outline: "Mapping[str, Tensor]") -> list[str]:
     """What was written and how to use it."""
+    from fewstep.files import read_json
+
     kinds = ", ".join(sorted({str(w.dtype).removeprefix("torch.") for w in outline.values()}))
-    megabytes = sum(w.numel() * w.element_size() for w in outline.values()) / 1e6
-    lines = [f"{out}: {len(outline)} tensors, {kinds}, {megabytes:.1f} MB", f"  fewstep sample {out}"]
-    if to == "diffusers":
-        lines.append(f'  ConsistencyModelPipeline.from_pretrained("{out}")  # diffusers; README.md there says more')
+    lines = [f"{out}: {len(outline)} tensors, {kinds}, {megabytes(out):.1f} MB", f"  fewstep sample {out}"]
+    if (index := out / "model_index.json").is_file():
+        pipeline = read_json(index)["_class_name"]
+        lines[1] += "" if pipeline == "ConsistencyModelPipeline" else ' --prompt "..."'
+        lines.append(f'  {pipeline}.from_pretrained("{out}")  # diffusers; README.md there says more')
     return lines
+
+
+def megabytes(path: Path) -> float:
+    """What a file, or all in a folder, weighs."""
+    return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file()) / 1e6

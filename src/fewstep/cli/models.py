@@ -3,9 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from fewstep.cli.convert import megabytes
 from fewstep.cli.doctor import installed
 from fewstep.cli.parsing import parse
+
+if TYPE_CHECKING:
+    from fewstep.design import Design
 
 SIZES = {"imagenet64": "1.2 GB", "bedroom256": "2.1 GB", "cat256": "2.1 GB"}
 """What a download weighs: 4 bytes a parameter."""
@@ -54,17 +59,27 @@ def released() -> list[str]:
     return said
 
 
-def lines(name: str, folder: Path) -> list[str]:
-    """A model in words."""
+def described(folder: Path) -> "tuple[Design, tuple[int, int, int]]":
+    """The design in a folder, and (C, H, W) of its pictures."""
     from fewstep.design import from_json
     from fewstep.files import read_json
+    from fewstep.formats import latent_folder
 
+    if latent_folder.is_folder(folder):
+        design = latent_folder.read_design(folder)
+        return design, latent_folder.pictures(folder, design.architecture)  # type: ignore[arg-type]
     design = from_json(read_json(folder / "model.json"), str(folder / "model.json"))
-    a, about = design.architecture, design.about
+    a = design.architecture
+    return design, (a.image_channels, a.image_size, a.image_size)
+
+
+def lines(name: str, folder: Path) -> list[str]:
+    """A model in words."""
+    design, (channels, height, width) = described(folder)
+    a, about, words = design.architecture, design.about, design.condition.words
     kind = "consistency model" if design.parameterization.consistent else "diffusion model"
-    classes = f"{a.num_classes} classes" if a.num_classes else "unconditional"
-    megabytes = sum(p.stat().st_size for p in folder.iterdir() if p.is_file()) / 1e6
-    said = [f"{name}: {kind}, {a.image_size}×{a.image_size}×{a.image_channels}, {classes}, {megabytes:.1f} MB"]
+    asked = "told prompts" if words else f"{a.num_classes} classes" if a.num_classes else "unconditional"
+    said = [f"{name}: {'latent ' * words}{kind}, {height}×{width}×{channels}, {asked}, {megabytes(folder):.1f} MB"]
     for steps, times in design.times.items():
         said.append(f"  times for {steps} step(s): {' '.join(f'{t:g}' for t in times)}")
     if design.class_names and list(design.class_names) != [str(i) for i in range(len(design.class_names))]:

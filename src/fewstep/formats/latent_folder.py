@@ -14,10 +14,11 @@ consistency model that is not told a guidance scale), LatentConsistencyModelPipe
 from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewstep.conditions import Prompts
 from fewstep.design import Design
@@ -25,10 +26,12 @@ from fewstep.files import read_json, whole_folder, write_json
 from fewstep.formats.ddpm_scheduler import parameterization_of, schedule_of, scheduler_of
 from fewstep.formats.torch_files import open_tensors
 from fewstep.networks.adapters import Autoencoder, LatentUNetShape, TextEncoder, Tokenizer
-from fewstep.ondisk import Changed, OnDisk, safetensors
+from fewstep.ondisk import Changed, OnDisk, cast, safetensors
 from fewstep.parameterizations import Parameterization
 from fewstep.schedules import Discrete
 from fewstep.spaces import Latents
+
+Part = TypeVar("Part", bound=nn.Module)
 
 UNET = "UNet2DConditionModel"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -83,9 +86,16 @@ def read_levels(folder: Path) -> tuple[Discrete, Parameterization]:
 def _prompts(folder: Path, index: Mapping[str, Any], shape: LatentUNetShape) -> Prompts:
     if not shape.told_sizes:
         return Prompts(str(folder))
-    widths = _json(folder / "vae" / "config.json")["block_out_channels"]
     zero = bool(index.get("force_zeros_for_empty_prompt", True))
-    return Prompts(str(folder), size=shape.image_size * 2 ** (len(widths) - 1), zero_empty=zero)
+    return Prompts(str(folder), size=pictures(folder, shape)[1], zero_empty=zero)
+
+
+def pictures(folder: Path, shape: LatentUNetShape) -> tuple[int, int, int]:
+    """(C, H, W) of the pictures of a model; nothing but JSON is read for it."""
+    config = _json(folder / "vae" / "config.json")
+    widths = config.get("block_out_channels") or config["encoder_block_out_channels"]
+    side = shape.image_size * 2 ** (len(widths) - 1)
+    return int(config["in_channels"]), side, side
 
 
 def weights_file(folder: Path) -> Path:
@@ -123,11 +133,19 @@ def _weights(folder: Path) -> Mapping[str, Tensor]:
     return named[0] if len(named) == 1 else Changed(ChainMap(*named), lambda name, w: w)  # type: ignore[arg-type]
 
 
-def write(folder: str | Path, design: Design, weights: Mapping[str, Tensor], *, name: str = "this folder") -> None:
+def write(
+    folder: str | Path,
+    design: Design,
+    weights: Mapping[str, Tensor],
+    dtype: torch.dtype | None = None,
+    *,
+    name: str = "this folder",
+) -> None:
     """Writes a model for diffusers; autoencoder, text encoders and tokenizers are copied from where the design says.
 
-    `weights` are those of a `LatentUNet`, a text encoder that was trained with it among them. Raises ValueError, with
-    the reason, for a model that diffusers cannot express, FileExistsError for a folder that holds other files.
+    `weights` are those of a `LatentUNet`, a text encoder that was trained with it among them. All is written in
+    `dtype`, else as it is: the copied parts in that of their files. Raises ValueError, with the reason, for a model
+    that diffusers cannot express, or values beyond the dtype; FileExistsError for a folder that holds other files.
     """
     folder, shape, space, words = Path(folder), design.architecture, design.space, design.condition
     if not isinstance(shape, LatentUNetShape) or not isinstance(space, Latents) or not isinstance(words, Prompts):
@@ -135,6 +153,7 @@ def write(folder: str | Path, design: Design, weights: Mapping[str, Tensor], *, 
     if folder.is_dir() and (others := sorted({path.name for path in folder.iterdir()} - OURS)):
         raise FileExistsError(f"{folder} holds other files ({', '.join(others[:3])}): choose another folder.")
     scheduler = scheduler_of(design)
+    weights = weights if dtype is None else cast(weights, dtype)
     with whole_folder(folder) as aside:
         (aside / "unet").mkdir()
         unet = {n.removeprefix("unet."): w for n, w in weights.items() if n.startswith("unet.")}
@@ -142,22 +161,38 @@ def write(folder: str | Path, design: Design, weights: Mapping[str, Tensor], *, 
                   metadata={"format": "pt"})  # fmt: skip
         write_json(aside / "unet" / "config.json", {"_class_name": UNET, **shape.config})
         write_json(aside / "scheduler" / "scheduler_config.json", scheduler)
-        autoencoder = Autoencoder.load(space.source)
+        autoencoder = _cast(Autoencoder.load(space.source), dtype or _dtype(Path(space.source), "vae"))
         autoencoder.save(aside / "vae")
-        _encoder(shape, words, weights).save(aside)
+        _encoder(shape, words, weights, dtype).save(aside)
         Tokenizer(words.source).save(aside)
         write_json(aside / "model_index.json", index_of(shape, scheduler["_class_name"], autoencoder.kind, words))
         write_json(aside / "fewstep.json", {"about": dict(design.about), "times": dict(design.times)})
         (aside / "README.md").write_text(_card(design, name), encoding="utf-8")
 
 
-def _encoder(shape: LatentUNetShape, words: Prompts, weights: Mapping[str, Tensor]) -> TextEncoder:
+def _encoder(
+    shape: LatentUNetShape, words: Prompts, weights: Mapping[str, Tensor], dtype: torch.dtype | None
+) -> TextEncoder:
     """The text encoder that was trained with the network, else the one that it was told prompts by."""
     if not shape.text:
-        return TextEncoder.load(words.source)
+        return _cast(TextEncoder.load(words.source), dtype or _dtype(Path(words.source), "text_encoder"))
     made = TextEncoder.of(shape.text)
     made.load_state_dict({n.removeprefix("text."): w for n, w in weights.items() if n.startswith("text.")})
-    return made
+    return _cast(made, dtype)
+
+
+def _dtype(folder: Path, part: str) -> torch.dtype | None:
+    """What a part's file holds; None where it is elsewhere, or no safetensors file."""
+    files = sorted((folder / part).glob("*.safetensors"))
+    kinds = {w.dtype for w in safetensors(files[0]).outline.values() if w.is_floating_point()} if files else set()
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def _cast(part: Part, dtype: torch.dtype | None) -> Part:
+    """A part in a dtype; ValueError for values beyond its range."""
+    if dtype is not None:
+        part.load_state_dict(dict(cast(part.state_dict(), dtype)), assign=True)
+    return part
 
 
 def index_of(shape: LatentUNetShape, scheduler: str, autoencoder: str, words: Prompts) -> dict[str, Any]:

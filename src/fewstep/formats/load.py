@@ -49,7 +49,20 @@ class Stored(NamedTuple):
 
 def bundled() -> dict[str, Path]:
     """The models that come with the package, by name."""
-    return {path.parent.name: path.parent for path in sorted(BUNDLED.glob("*/model.json"))}
+    found = [*BUNDLED.glob("*/model.json"), *BUNDLED.glob("*/model_index.json")]
+    return {file.parent.name: file.parent for file in sorted(found)}
+
+
+def path(name: str) -> Path:
+    """The folder of a model that comes with the package, for what takes folders but not its name:
+
+        fewstep.LatentConsistencyModelPipeline.from_pretrained(fewstep.path("words"))
+
+    Raises FileNotFoundError, with the nearest name, for any other.
+    """
+    if name not in bundled():
+        raise FileNotFoundError(f"No model '{name}' comes with the package{nearest(name, bundled())}")
+    return bundled()[name]
 
 
 def load(
@@ -126,8 +139,8 @@ def locate(source: str | Path) -> Path:
     path, name = Path(source).expanduser(), str(source)
     if found := _local(path):
         return found
-    if name in bundled():
-        return bundled()[name] / "weights.safetensors"
+    if name in bundled() and (found := _local(bundled()[name])):
+        return found
     if release := _release(name):
         return openai.fetched(release)
     if is_url(name):

@@ -23,11 +23,11 @@ class Autoencoder(nn.Module):
 
     @classmethod
     def load(cls, source: str | Path) -> "Autoencoder":
-        """That of a pipeline's folder or Hub id (its `vae`), or of an autoencoder's own folder, frozen."""
+        """That of a pipeline's folder or Hub id (its `vae`), or of an autoencoder's own folder, in float32, frozen."""
         from diffusers.models.auto_model import AutoModel
 
         own = Path(source, "config.json").is_file()
-        vae = AutoModel.from_pretrained(source, **({} if own else {"subfolder": "vae"}))
+        vae = AutoModel.from_pretrained(str(source), **({} if own else {"subfolder": "vae"}))
         return cls(vae.eval().requires_grad_(False))
 
     def save(self, folder: str | Path) -> None:

@@ -40,13 +40,14 @@ class TextEncoder(nn.Module):
 
     @classmethod
     def load(cls, source: str | Path) -> "TextEncoder":
-        """Those of a pipeline's folder or Hub id, frozen; OSError where there are none."""
+        """Those of a pipeline's folder or Hub id, in float32, frozen; OSError where there are none."""
         from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
         with _no_bar():
-            found: list[nn.Module] = [CLIPTextModel.from_pretrained(source, subfolder=FOLDERS[0])]
+            found: list[nn.Module] = [CLIPTextModel.from_pretrained(source, subfolder=FOLDERS[0], dtype=torch.float32)]
             if two_encoders(source):
-                found.append(CLIPTextModelWithProjection.from_pretrained(source, subfolder=FOLDERS[1]))
+                second = CLIPTextModelWithProjection
+                found.append(second.from_pretrained(source, subfolder=FOLDERS[1], dtype=torch.float32))
         return cls(found).eval().requires_grad_(False)
 
     @property
@@ -56,8 +57,9 @@ class TextEncoder(nn.Module):
 
     def save(self, folder: str | Path) -> None:
         """Writes the parts of a pipeline's folder, as transformers does."""
-        for encoder, name in zip(self.encoders, FOLDERS, strict=False):
-            encoder.save_pretrained(Path(folder, name))  # type: ignore[operator]
+        with _no_bar():
+            for encoder, name in zip(self.encoders, FOLDERS, strict=False):
+                encoder.save_pretrained(Path(folder, name))  # type: ignore[operator]
 
     def forward(self, tokens: Tensor) -> dict[str, Tensor]:
         """{"prompt": (n, L, D)}, and {"pooled": (n, P)} with two encoders."""
