@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fewstep.files import read_json, write_json
 from fewstep.networks.architecture import Architecture
 
 
@@ -31,8 +32,10 @@ class Autoencoder(nn.Module):
         return cls(vae.eval().requires_grad_(False))
 
     def save(self, folder: str | Path) -> None:
-        """Writes an autoencoder's own folder, as diffusers does."""
+        """Writes an autoencoder's own folder, as diffusers does, but for the place on this machine it came from."""
         self.vae.save_pretrained(folder)
+        config = Path(folder, "config.json")
+        write_json(config, {k: v for k, v in read_json(config).items() if k != "_name_or_path"})
 
     @property
     def kind(self) -> str:
