@@ -1,5 +1,7 @@
 """Latent models behind `Model`: the stock pipelines' pictures from one noise, and what holds whatever they draw."""
 
+import shutil
+
 import diffusers
 import latent_helpers as tiny
 import pytest
@@ -7,6 +9,7 @@ import torch
 from diffusers.schedulers import scheduling_lcm
 from model_helpers import random_model
 
+import fewstep
 from fewstep.conditions import Prompts
 from fewstep.editing import Colorize, Inpaint, SuperResolve
 from fewstep.formats import latent_folder
@@ -390,3 +393,14 @@ def test_loras_that_do_not_fit(made, tmp_path):
         save_file(layers, str(tmp_path / f"{start}.safetensors"))
         with pytest.raises(ValueError, match=words):
             model.add_lora(tmp_path / f"{start}.safetensors")
+
+
+def test_a_saved_model_needs_nothing_of_its_source(tmp_path):
+    """It is a folder of diffusers with all of its parts: the source may go."""
+    tiny.pipeline(tmp_path / "source", "lcm")
+    model = fewstep.load(tmp_path / "source")
+    wanted = model.sample(2, prompts="a thick three", steps=2, seed=3)
+    model.save(tmp_path / "mine")
+    assert not (tmp_path / "mine" / "model.json").exists()
+    shutil.rmtree(tmp_path / "source")
+    assert torch.equal(fewstep.load(tmp_path / "mine").sample(2, prompts="a thick three", steps=2, seed=3), wanted)

@@ -16,6 +16,7 @@ PUBLIC = {
     "path": "fewstep.formats",
     "push_to_hub": "fewstep.formats.hub",
     "Model": "fewstep.model",
+    "write": "fewstep.formats.writing",
     "save_grid": "fewstep.images",
     "Denoiser": "fewstep.denoiser",
     "Karras": "fewstep.schedules",

@@ -23,7 +23,6 @@ from fewstep.networks.adapters import LatentUNet, fuse
 from fewstep.parameterizations import Latched
 from fewstep.placing import pick_device, placed
 from fewstep.sampling import Churn, Noise, begin
-from fewstep.saving import write_model
 from fewstep.solvers import Estimate
 
 
@@ -92,11 +91,16 @@ class Model(Editor):
         self.denoiser.parameterization = seen
 
     def save(self, folder: str | Path) -> None:
-        """Writes the model to a folder: model.json, weights.safetensors and a model card. See `fewstep.load`.
+        """Writes the model to a folder: model.json, weights.safetensors and a model card; a latent model as a folder of
+        diffusers, with all of its parts. See `fewstep.load`.
 
-        An existing model there is replaced only once the new one is complete.
+        An existing model there is replaced only once the new one is complete. Raises FileExistsError for a folder that
+        holds other files.
         """
-        write_model(folder, self.design, self.denoiser.network.state_dict())
+        from fewstep import write  # the forms of files are a floor above models
+
+        weights = self.denoiser.network.state_dict()
+        write("diffusers" if self.latent else "fewstep", Path(folder), self.design, weights)
 
     def push_to_hub(
         self,

@@ -20,23 +20,14 @@ Where the paper and OpenAI's launch script disagree:
 from dataclasses import replace
 
 from fewstep.distances import Distance, Squared
+from fewstep.formats.releases import IMAGENET as SHAPE
 from fewstep.images import Data
 from fewstep.lpips import LPIPS
-from fewstep.networks import UNetShape
 from fewstep.objectives import Diffusion
 from fewstep.recipes import parts
 from fewstep.training.optimizers import AdamW, RAdam
 from fewstep.training.recipe import Recipe
 
-SHAPE = UNetShape(
-    image_size=64,
-    num_classes=1000,
-    model_channels=192,
-    num_res_blocks=3,
-    channel_mult=(1, 2, 3, 4),
-    attention_resolutions=(32, 16, 8),
-    num_head_channels=64,
-)
 EMA = 0.5 ** (4096 / 50e6)
 """0.999943: at batch 4096 the average's memory has a half-life of 50 million pictures."""
 

@@ -21,23 +21,14 @@ The second times are those published for bedrooms; for cats CT has 5.2485.
 from dataclasses import replace
 
 from fewstep.distances import Distance, Squared
+from fewstep.formats.releases import LSUN as SHAPE
 from fewstep.images import Data
 from fewstep.lpips import LPIPS
-from fewstep.networks import UNetShape
 from fewstep.objectives import Diffusion
 from fewstep.recipes import parts
 from fewstep.training.optimizers import AdamW, RAdam
 from fewstep.training.recipe import Recipe
 
-SHAPE = UNetShape(
-    image_size=256,
-    model_channels=256,
-    num_res_blocks=2,
-    channel_mult=(1, 1, 2, 2, 4, 4),
-    attention_resolutions=(32, 16, 8),
-    num_head_channels=64,
-    use_scale_shift_norm=False,
-)
 EMA = 0.5 ** (4096 / 50e6)
 """0.999943, ImageNet-64's rate, used unchanged."""
 

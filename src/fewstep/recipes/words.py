@@ -98,13 +98,11 @@ def lcd() -> Recipe:
 
 def lora() -> Recipe:
     """The same as low-rank changes of the teacher."""
-    return replace(
-        lcd(), name="words-lora", latent=Latent(w=(0.0, 7.0), lora=Lora(rank=16, alpha=16.0)), steps=1500
-    )
+    return replace(lcd(), name="words-lora", latent=Latent(w=(0.0, 7.0), lora=Lora(rank=16, alpha=16.0)), steps=1500)
 
 
 def lcf() -> Recipe:
-    """The consistency model fine-tuned on white paper, without a teacher; k = 20 loses the digit."""
+    """The consistency model fine-tuned on white paper, without a teacher."""
     return replace(
         lcd(),
         name="words-lcf",
