@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Setting up $(VENV), once: about two minutes."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(INSTALL) torch==2.13.0
-	@$(INSTALL) -c constraints.txt -e '.[latent,data,demo,tensorboard,dev]'
+	@$(INSTALL) -c constraints.txt -e '.[latent,data,demo,tensorboard,plot,docs,dev]'
 	@touch $@
 
 demo: $(READY)
