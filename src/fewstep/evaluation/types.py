@@ -102,21 +102,20 @@ class Score:
     better: Literal["lower", "higher", "near 1"]
     """Which way is better."""
     needs: frozenset[Need]
-    """What it takes: "reference" means a second set; the others are needed of the samples, and of the reference too where
-    there is one ("labels" and "text" where they describe the samples only are in `of_samples`)."""
+    """What it takes. "reference" means a second set; the other needs both sets must meet, but for `of_samples`."""
     at_least: Callable[[int], int]
     """Features of dimension d -> how many pictures each set must have for the number to be defined."""
     compute: Callable[[Set, Set | None, int], Value]
     """(samples, reference, seed) -> Value."""
     of_samples: frozenset[Need] = frozenset()
-    """Needs that the samples alone must meet."""
+    """Needs that the samples alone must meet, even where there is a reference (prompts, labels asked for)."""
     published: Mapping[str, str] = field(default_factory=dict)
     """Features' name -> the title that papers use for this score of those features: {"inception-2015": "FID"}."""
     fair: Callable[[int], int] = lambda dimension: 0
-    """Features of dimension d -> how many pictures it takes to trust the number; with fewer it is defined but biased."""
+    """Features of dimension d -> how many pictures make the number fair; with fewer it is defined, but biased."""
 
     def title(self, features: Features) -> str:
-        """The published title where the features are those it was published for, else one that names features and digest.
+        """The published title for the features that it was published with, else one that names features and digest.
 
         So no two numbers with one title come from different features.
         """
