@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-SAMPLE, LABEL, TRAIN, AUGMENT, DROPOUT, PREVIEW, TIMES, GUIDANCE = range(8)
+SAMPLE, LABEL, TRAIN, AUGMENT, DROPOUT, PREVIEW, TIMES, GUIDANCE, EVALUATE = range(9)
 """Purposes: streams that must never share numbers."""
 
 _MASK = (1 << 64) - 1

@@ -25,7 +25,7 @@ class Arrays(Source):
         key, label_key = ("images", "labels") if "images" in content else ("arr_0", "arr_1")
         if key not in content:
             raise ValueError(f"{path} holds {', '.join(present) or 'nothing'}, but neither images nor arr_0")
-        self.array = _as_nhwc(content[key], f"{key} in {path}")
+        self.array = as_nhwc(content[key], f"{key} in {path}")
         self.names = [f"{key}[{i}]" for i in range(len(self.array))]
         self.labels = _as_labels(content.get(label_key), len(self.array), f"{label_key} in {path}")
         self.class_names = _names(self.labels, content.get("class_names"))
@@ -67,7 +67,7 @@ def _read(path: Path, keys: tuple[str, ...]) -> tuple[list[str], dict[str, np.nd
         raise ValueError(f"{path} cannot be read as an .npz of plain arrays ({error})") from error
 
 
-def _as_nhwc(array: np.ndarray, what: str) -> np.ndarray:
+def as_nhwc(array: np.ndarray, what: str) -> np.ndarray:
     if array.dtype != np.uint8:
         raise ValueError(f"{what} is {array.dtype}: pictures must be uint8, 0 to 255")
     if array.ndim == 3:
