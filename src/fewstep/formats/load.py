@@ -129,7 +129,7 @@ def read(
 def architecture(source: str | Path) -> Architecture:
     """The network of a source; a released model is not downloaded for it. Raises what `load` raises."""
     release = _release(str(source))
-    if release and not _local(Path(source)) and not kept(release.url).is_file():
+    if release and not local(Path(source)) and not kept(release.url).is_file():
         return release.shape
     return read(source).design.architecture
 
@@ -137,15 +137,15 @@ def architecture(source: str | Path) -> Architecture:
 def locate(source: str | Path) -> Path:
     """The weights file of a source, downloaded where need be; FileNotFoundError, with the nearest name, for none."""
     path, name = Path(source).expanduser(), str(source)
-    if found := _local(path):
+    if found := local(path):
         return found
-    if name in bundled() and (found := _local(bundled()[name])):
+    if name in bundled() and (found := local(bundled()[name])):
         return found
     if release := _release(name):
         return openai.fetched(release)
     if is_url(name):
         return fetch(name, openai.tensors)
-    if hub.is_id(name) and (found := _local(hub.fetch(name))):
+    if hub.is_id(name) and (found := local(hub.fetch(name))):
         return found
     known = nearest(name.removesuffix(".pt"), [*bundled(), *RELEASES])
     raise FileNotFoundError(f"There is no model '{source}': it is no file, no model's or run's folder{known}")
@@ -155,7 +155,7 @@ def _release(name: str) -> Release | None:
     return RELEASES.get(name.removesuffix(".pt"))
 
 
-def _local(path: Path) -> Path | None:
+def local(path: Path) -> Path | None:
     """The weights file in a folder, or the file itself."""
     if path.is_file():
         return path

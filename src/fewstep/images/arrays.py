@@ -21,7 +21,7 @@ class Arrays(Source):
     """uint8 (n, H, W, C), (n, C, H, W) or grey (n, H, W), C 1 or 3; `class_names` is optional."""
 
     def __init__(self, path: Path, asked: str | None = None) -> None:
-        present, content = _read(path, _KEYS)
+        present, content = read_arrays(path, _KEYS)
         key, label_key = ("images", "labels") if "images" in content else ("arr_0", "arr_1")
         if key not in content:
             raise ValueError(f"{path} holds {', '.join(present) or 'nothing'}, but neither images nor arr_0")
@@ -35,7 +35,7 @@ class Arrays(Source):
 
     @cached_property
     def captions(self) -> Captions | None:
-        texts = _read(self._path, (self._texts,))[1].get(self._texts)
+        texts = read_arrays(self._path, (self._texts,))[1].get(self._texts)
         if texts is None:
             return None
         where = f"{self._texts} in {self._path}"
@@ -58,7 +58,7 @@ class Arrays(Source):
         return self.array
 
 
-def _read(path: Path, keys: tuple[str, ...]) -> tuple[list[str], dict[str, np.ndarray]]:
+def read_arrays(path: Path, keys: tuple[str, ...]) -> tuple[list[str], dict[str, np.ndarray]]:
     """The names of all arrays in the file, and those of `keys` that are there."""
     try:
         with np.load(path, allow_pickle=False) as file:
