@@ -58,9 +58,12 @@ class Features(ABC):
         raise ValueError(f"The features '{self.name}' read no text; give CLIP's (--features clip) for a CLIP score.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Set:
-    """One side of a comparison: what features saw of n pictures. None stands for what is not known."""
+    """One side of a comparison: what features saw of n pictures. None stands for what is not known.
+
+    A set equals itself only, so that what was found of it can be remembered.
+    """
 
     name: str
     """How a message calls it."""
@@ -102,13 +105,13 @@ class Score:
     better: Literal["lower", "higher", "near 1"]
     """Which way is better."""
     needs: frozenset[Need]
-    """What it takes. "reference" means a second set; the other needs both sets must meet, but for `of_samples`."""
+    """What it takes. "reference" means a second set: then both sets must have the rest, else the samples alone."""
     at_least: Callable[[int], int]
     """Features of dimension d -> how many pictures each set must have for the number to be defined."""
     compute: Callable[[Set, Set | None, int], Value]
     """(samples, reference, seed) -> Value."""
-    of_samples: frozenset[Need] = frozenset()
-    """Needs that the samples alone must meet, even where there is a reference (prompts, labels asked for)."""
+    error: str = ""
+    """What `Value.error` is, in words; "" where there is none."""
     published: Mapping[str, str] = field(default_factory=dict)
     """Features' name -> the title that papers use for this score of those features: {"inception-2015": "FID"}."""
     fair: Callable[[int], int] = lambda dimension: 0
