@@ -95,7 +95,7 @@ def levels(model: "Model", options: Any, kind: str) -> list[float]:
 
 
 def latent_levels(model: "Model", options: Any) -> list[float]:
-    from fewstep.drawing import chosen_sampler, run_times
+    from fewstep.model.drawing import chosen_sampler, run_times
 
     share, times = getattr(options, "strength", None) or 1.0, getattr(options, "times", ()) or None
     return run_times(model.design, chosen_sampler(model.design, None), options.steps, times, share)

@@ -174,7 +174,7 @@ def run(options: Sample, config: "MMagic | None", us: Crew) -> int:
 
 def walk(sampler: str | None, steps: int | None, times: Sequence[float], model: "Model") -> dict[str, Any]:
     """The sampler and its noise levels, written out; those of a diffusion model with their end."""
-    from fewstep.drawing import chosen_sampler, run_times
+    from fewstep.model.drawing import chosen_sampler, run_times
 
     sampler = chosen_sampler(model.design, sampler)
     chosen = run_times(model.design, sampler, steps, times or None)
@@ -183,7 +183,7 @@ def walk(sampler: str | None, steps: int | None, times: Sequence[float], model: 
 
 def words(options: Sample, model: "Model") -> dict[str, Any]:
     """What a text-to-image model is asked, and what is asked of other models beside their labels."""
-    from fewstep.asking import usual_guidance
+    from fewstep.model.asking import usual_guidance
 
     prompted = model.design.condition.words
     said = {"prompts": list(options.prompt)} if options.prompt else {}

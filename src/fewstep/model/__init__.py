@@ -12,16 +12,16 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from fewstep.asking import Asking
 from fewstep.denoiser import Denoiser
 from fewstep.design import Design
-from fewstep.drawing import SAMPLERS as SAMPLERS
-from fewstep.drawing import chosen_sampler, draw, run_times
-from fewstep.editor import Editor
-from fewstep.making import EDIT_STEPS as EDIT_STEPS
+from fewstep.model.asking import Asking
+from fewstep.model.drawing import SAMPLERS as SAMPLERS
+from fewstep.model.drawing import chosen_sampler, draw, run_times
+from fewstep.model.editor import Editor
+from fewstep.model.maker import EDIT_STEPS as EDIT_STEPS
+from fewstep.model.placing import pick_device, placed
 from fewstep.networks.adapters import LatentUNet, fuse
 from fewstep.parameterizations import Latched
-from fewstep.placing import pick_device, placed
 from fewstep.sampling import Churn, Noise, begin
 from fewstep.solvers import Estimate
 
@@ -32,8 +32,8 @@ class Model(Editor):
     Pictures are float32 (n, C, H, W) in [-1, 1] on the CPU. `times` are real noise levels, `steps` the number of
     network calls (of a walk: steps), which takes the times stored with the model, else evenly spread ones.
 
-    What to show is said alike everywhere (`fewstep.asking.Asking`), for all pictures or for each. A model of classes
-    takes `labels`; left out, they are drawn per image from the seed; -1 asks for no class. A latent model takes
+    What to show is said alike everywhere (`fewstep.model.asking.Asking`), for all pictures or for each. A model of
+    classes takes `labels`; left out, they are drawn per image from the seed; -1 asks for no class. A latent model takes
     `prompts`, and `negative` ones where it is not told its guidance scale. `guidance` is 1 (none) for pixels, for a
     latent model 8 where it is told, 7.5 for a diffusion model, else 1.
     """

@@ -10,10 +10,10 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from fewstep.asking import Asking
-from fewstep.drawing import chosen_sampler, draw, noised, run_times
 from fewstep.editing import STROKE_TIMES, Inpaint, Measurement, edit, slerp
-from fewstep.making import Maker
+from fewstep.model.asking import Asking
+from fewstep.model.drawing import chosen_sampler, draw, noised, run_times
+from fewstep.model.maker import Maker
 from fewstep.sampling import Noise, begin, check_times
 from fewstep.solvers import Estimate
 from fewstep.tensors import noise as unit_noise

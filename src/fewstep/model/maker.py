@@ -9,12 +9,12 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from fewstep.asking import Asking, wish
 from fewstep.denoiser import Denoiser
 from fewstep.design import Design
-from fewstep.drawing import is_latent, jump_times, walk_times
 from fewstep.editing import edit_times
-from fewstep.placing import pick_device
+from fewstep.model.asking import Asking, wish
+from fewstep.model.drawing import is_latent, jump_times, walk_times
+from fewstep.model.placing import pick_device
 from fewstep.sampling import Noise
 from fewstep.schedules import Schedule
 from fewstep.solvers import Estimate
