@@ -11,8 +11,7 @@ Read are the folders of every pipeline with these parts. Written are StableDiffu
 consistency model that is not told a guidance scale), LatentConsistencyModelPipeline and StableDiffusionXLPipeline.
 """
 
-from collections import ChainMap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,9 +23,12 @@ from fewstep.conditions import Prompts
 from fewstep.design import Design
 from fewstep.files import read_json, whole_folder, write_json
 from fewstep.formats.ddpm_scheduler import parameterization_of, schedule_of, scheduler_of
+from fewstep.formats.diffusers_folder import shards
 from fewstep.formats.torch_files import open_tensors
 from fewstep.networks.adapters import Autoencoder, LatentUNetShape, TextEncoder, Tokenizer
-from fewstep.ondisk import Changed, OnDisk, cast, safetensors
+from fewstep.networks.adapters.stored import all_of, weights_file
+from fewstep.networks.adapters.text import FOLDERS
+from fewstep.ondisk import Changed, OnDisk, cast, outline, safetensors
 from fewstep.parameterizations import Parameterization
 from fewstep.schedules import Discrete
 from fewstep.spaces import Latents
@@ -98,39 +100,42 @@ def pictures(folder: Path, shape: LatentUNetShape) -> tuple[int, int, int]:
     return int(config["in_channels"]), side, side
 
 
-def weights_file(folder: Path) -> Path:
-    """The file of a part's weights, or the index of its shards; FileNotFoundError where there is none."""
-    stem = WEIGHTS.removesuffix(".safetensors")
-    names = (WEIGHTS, f"{WEIGHTS}.index.json", f"{stem}.fp16.safetensors", f"{stem}.bin", f"{stem}.fp16.bin")
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise FileNotFoundError(f"{folder} holds no weights: {WEIGHTS} is missing.")
-
-
 def needed(files: Iterable[str]) -> list[str]:
     """Out of a repository's files those to fetch: of every part its descriptions and one form of its weights."""
-    chosen: list[str] = []
+    kept: list[str] = []
     for part in PARTS:
-        own = [name for name in files if name.startswith(f"{part}/")]
-        chosen += [name for name in own if name.endswith((".json", ".txt", ".model")) and ".index." not in name]
-        forms = [[n for n in own if n.endswith(end) and "non_ema" not in n] for end in (".safetensors", ".bin")]
-        whole = next((form for form in forms if form), [])
-        exact = [name for name in whole if ".fp16" not in name and not name.startswith(f"{part}/openvino")]
-        chosen += exact or whole
-        chosen += [name for name in own if name.endswith(".index.json") and bool(exact) != (".fp16" in name)]
-    return chosen
+        own = [name.removeprefix(f"{part}/") for name in files if name.startswith(f"{part}/")]
+        told = [name for name in own if name.endswith((".json", ".txt", ".model")) and ".index." not in name]
+        kept += [f"{part}/{name}" for name in (*told, *all_of(own))]
+    return kept
 
 
 def _weights(folder: Path) -> Mapping[str, Tensor]:
-    path = weights_file(folder)
-    if path.suffix == ".json":
-        files = [safetensors(path.with_name(name)) for name in sorted(set(read_json(path)["weight_map"].values()))]
-    else:
-        files = [open_tensors(path) if path.suffix == ".bin" else safetensors(path)]
+    """Those of a U-Net."""
+    files = [open_tensors(path) if path.suffix == ".bin" else safetensors(path) for path in _files(folder)]
     named = [f.renamed({f"unet.{n}": n for n in f}) if isinstance(f, OnDisk) else {f"unet.{n}": f[n] for n in f}
              for f in files]  # fmt: skip
-    return named[0] if len(named) == 1 else Changed(ChainMap(*named), lambda name, w: w)  # type: ignore[arg-type]
+    return named[0] if len(named) == 1 else Joined(named)
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files with a part's weights. FileNotFoundError for one that is missing, ValueError for a damaged index."""
+    path = weights_file(folder)
+    found = shards(path) if path.suffix == ".json" else [path]
+    if missing := [file for file in found if not file.is_file()]:
+        raise FileNotFoundError(f"{missing[0]} is missing, and {path.name} names it.")
+    return found
+
+
+class Joined(Changed):
+    """The tensors of several files."""
+
+    def __init__(self, files: Sequence[Mapping[str, Tensor]]):
+        self.weights: Mapping[str, Any] = {name: file for file in files for name in file}
+        self.outline = {name: w for file in files for name, w in outline(file).items()}
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.weights[name][name]
 
 
 def write(
@@ -174,17 +179,21 @@ def _encoder(
     shape: LatentUNetShape, words: Prompts, weights: Mapping[str, Tensor], dtype: torch.dtype | None
 ) -> TextEncoder:
     """The text encoder that was trained with the network, else the one that it was told prompts by."""
-    if not shape.text:
-        return _cast(TextEncoder.load(words.source), dtype or _dtype(Path(words.source), "text_encoder"))
-    made = TextEncoder.of(shape.text)
-    made.load_state_dict({n.removeprefix("text."): w for n, w in weights.items() if n.startswith("text.")})
-    return _cast(made, dtype)
+    if shape.text:
+        made = TextEncoder.of(shape.text)
+        made.load_state_dict({n.removeprefix("text."): w for n, w in weights.items() if n.startswith("text.")})
+        return _cast(made, dtype)
+    loaded = TextEncoder.load(words.source)
+    for encoder, part in zip(loaded.encoders, FOLDERS, strict=False):
+        _cast(encoder, dtype or _dtype(Path(words.source), part))
+    return loaded
 
 
 def _dtype(folder: Path, part: str) -> torch.dtype | None:
-    """What a part's file holds; None where it is elsewhere, or no safetensors file."""
-    files = sorted((folder / part).glob("*.safetensors"))
-    kinds = {w.dtype for w in safetensors(files[0]).outline.values() if w.is_floating_point()} if files else set()
+    """What a part's files hold; None where it is elsewhere, or no safetensors file."""
+    files = _files(folder / part) if (folder / part).is_dir() else []
+    whole = [w for file in files if file.suffix == ".safetensors" for w in safetensors(file).outline.values()]
+    kinds = {w.dtype for w in whole if w.is_floating_point()}
     return kinds.pop() if len(kinds) == 1 else None
 
 

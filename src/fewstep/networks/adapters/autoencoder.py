@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.files import read_json, write_json
+from fewstep.networks.adapters.needed import quiet
+from fewstep.networks.adapters.stored import reading
 from fewstep.networks.architecture import Architecture
 
 
@@ -27,9 +29,10 @@ class Autoencoder(nn.Module):
         """That of a pipeline's folder or Hub id (its `vae`), or of an autoencoder's own folder, in float32, frozen."""
         from diffusers.models.auto_model import AutoModel
 
-        own = Path(source, "config.json").is_file()
-        vae = AutoModel.from_pretrained(str(source), **({} if own else {"subfolder": "vae"}))
-        return cls(vae.eval().requires_grad_(False))
+        part = "" if Path(source, "config.json").is_file() else "vae"
+        with quiet():
+            vae = AutoModel.from_pretrained(str(source), subfolder=part or None, **reading(source, part))
+        return cls(vae.float().eval().requires_grad_(False))
 
     def save(self, folder: str | Path) -> None:
         """Writes an autoencoder's own folder, as diffusers does, but for the place on this machine it came from."""

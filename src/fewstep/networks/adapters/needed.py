@@ -1,4 +1,4 @@
-"""What latent models need besides fewstep, asked for in one sentence where it is not there."""
+"""What latent models need besides fewstep: asked for in one sentence where it is not there, quiet where it is."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,3 +18,20 @@ def latent_extra() -> Iterator[None]:
         raise ImportError(
             f"Latent models need {name}, which is not installed: pip install 'fewstep[latent]'."
         ) from None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the bars of diffusers and transformers, which small files do not need and which a command's output is not
+    to hold."""
+    from diffusers.utils import logging as diffusers
+    from transformers.utils import logging as transformers
+
+    shown = [library for library in (diffusers, transformers) if library.is_progress_bar_enabled()]
+    for library in shown:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library in shown:
+            library.enable_progress_bar()

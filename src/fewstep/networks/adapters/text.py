@@ -5,13 +5,16 @@ SDXL               prompt = both encoders' last states but one, side by side; po
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from fewstep.files import read_json, write_json
+from fewstep.networks.adapters.needed import quiet
+from fewstep.networks.adapters.stored import reading
 
 FOLDERS = ("text_encoder", "text_encoder_2")
 TOKENIZERS = ("tokenizer", "tokenizer_2")
@@ -43,11 +46,9 @@ class TextEncoder(nn.Module):
         """Those of a pipeline's folder or Hub id, in float32, frozen; OSError where there are none."""
         from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-        with _no_bar():
-            found: list[nn.Module] = [CLIPTextModel.from_pretrained(source, subfolder=FOLDERS[0], dtype=torch.float32)]
-            if two_encoders(source):
-                second = CLIPTextModelWithProjection
-                found.append(second.from_pretrained(source, subfolder=FOLDERS[1], dtype=torch.float32))
+        kinds = (CLIPTextModel, CLIPTextModelWithProjection) if two_encoders(source) else (CLIPTextModel,)
+        with quiet():
+            found = [_loaded(kind, source, name) for kind, name in zip(kinds, FOLDERS, strict=False)]
         return cls(found).eval().requires_grad_(False)
 
     @property
@@ -56,10 +57,16 @@ class TextEncoder(nn.Module):
         return sum(int(encoder.config.hidden_size) for encoder in self.encoders)  # type: ignore[union-attr]
 
     def save(self, folder: str | Path) -> None:
-        """Writes the parts of a pipeline's folder, as transformers does."""
-        with _no_bar():
-            for encoder, name in zip(self.encoders, FOLDERS, strict=False):
+        """Writes the parts of a pipeline's folder, as transformers does.
+
+        Their configurations ask for float32, whatever the files keep: transformers follows them where no dtype is
+        named, and diffusers' other parts are then float32 too.
+        """
+        for encoder, name in zip(self.encoders, FOLDERS, strict=False):
+            with quiet():
                 encoder.save_pretrained(Path(folder, name))  # type: ignore[operator]
+            config = Path(folder, name, "config.json")
+            write_json(config, read_json(config) | {"dtype": "float32"})
 
     def forward(self, tokens: Tensor) -> dict[str, Tensor]:
         """{"prompt": (n, L, D)}, and {"pooled": (n, P)} with two encoders."""
@@ -71,6 +78,15 @@ class TextEncoder(nn.Module):
         return {"prompt": prompt, "pooled": states[1].text_embeds}
 
 
+def _loaded(kind: Any, source: str | Path, part: str) -> nn.Module:
+    """A part of a pipeline; ValueError where its file does not hold all of it, which transformers would make up."""
+    options = {"subfolder": part, "dtype": torch.float32, "output_loading_info": True, **reading(source, part)}
+    model, found = kind.from_pretrained(str(source), **options)
+    if missing := sorted(found["missing_keys"]):
+        raise ValueError(f"{Path(source, part)} holds not all of a {kind.__name__}: {missing[0]} is missing.")
+    return model
+
+
 class Tokenizer:
     """Words to tokens, by the tokenizers of a pipeline's folder or Hub id."""
 
@@ -78,7 +94,12 @@ class Tokenizer:
         from transformers import CLIPTokenizer
 
         names = TOKENIZERS if two_encoders(source) else TOKENIZERS[:1]
-        self.tokenizers = [CLIPTokenizer.from_pretrained(source, subfolder=name) for name in names]
+        for name in names:
+            _check_tokenizer(Path(source), name)
+        self.tokenizers = [CLIPTokenizer.from_pretrained(str(source), subfolder=name) for name in names]
+        if endless := [name for name, t in zip(names, self.tokenizers, strict=True) if t.model_max_length > 1e9]:
+            raise ValueError(f"{Path(source, endless[0])} does not say how long prompts may be: model_max_length is "
+                             "missing in its tokenizer_config.json.")  # fmt: skip
 
     def __call__(self, prompts: Sequence[str]) -> Tensor:
         """int64 (n, L), or (n, 2, L) for two encoders; what is longer than L is cut off."""
@@ -99,23 +120,15 @@ class Tokenizer:
         return [max(len(t(p).input_ids) for t in self.tokenizers) for p in prompts]
 
 
+def _check_tokenizer(folder: Path, part: str) -> None:
+    """Raises FileNotFoundError for a folder without one, in whose place transformers would put an empty one."""
+    if folder.is_dir() and not any((folder / part / name).is_file() for name in ("vocab.json", "tokenizer.json")):
+        raise FileNotFoundError(f"{folder / part} holds no tokenizer: vocab.json is missing.")
+
+
 def two_encoders(source: str | Path) -> bool:
     """Whether the pipeline has two text encoders, by its model_index.json."""
     from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
     config = DiffusionPipeline.load_config(str(source))
     return isinstance(config, Mapping) and (config.get(FOLDERS[1]) or [None])[0] is not None
-
-
-@contextmanager
-def _no_bar() -> Iterator[None]:
-    """Without transformers' bar, which small files do not need and which a command's output is not to hold."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
