@@ -33,9 +33,9 @@ def tokenizer(folder: Path) -> CLIPTokenizer:
     return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=LENGTH)
 
 
-def text_config(words: CLIPTokenizer, **more) -> CLIPTextConfig:
+def text_config(words: CLIPTokenizer, width: int = 32, **more) -> CLIPTextConfig:
     return CLIPTextConfig(
-        vocab_size=len(words), hidden_size=32, intermediate_size=37, num_hidden_layers=3, num_attention_heads=4,
+        vocab_size=len(words), hidden_size=width, intermediate_size=37, num_hidden_layers=3, num_attention_heads=4,
         max_position_embeddings=LENGTH, bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id,
         pad_token_id=words.pad_token_id, **more,
     )  # fmt: skip
@@ -70,7 +70,15 @@ def unet(seed: int = 0, **more) -> diffusers.UNet2DConditionModel:
     return diffusers.UNet2DConditionModel(**{**config, **more}).eval()
 
 
-def pipeline(folder: Path, kind: str = "sd", *, channels: int = 3, told: int = 0, prediction: str = "epsilon"):
+def pipeline(
+    folder: Path,
+    kind: str = "sd",
+    *,
+    channels: int = 3,
+    told: int = 0,
+    prediction: str = "epsilon",
+    second_width: int = 32,
+):
     """A stock pipeline, saved to `folder`: sd, lcm or sdxl; `told` is time_cond_proj_dim."""
     words, more = tokenizer(folder / "words"), {"time_cond_proj_dim": told or None}
     torch.manual_seed(1)
@@ -83,10 +91,12 @@ def pipeline(folder: Path, kind: str = "sd", *, channels: int = 3, told: int = 0
     ddim = diffusers.DDIMScheduler(**schedule, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
     parts = {"vae": autoencoder(channels), "text_encoder": CLIPTextModel(text_config(words)).eval(), "tokenizer": words}
     if kind == "sdxl":
-        more |= {"addition_embed_type": "text_time", "addition_time_embed_dim": 8, "cross_attention_dim": 64,
-                     "projection_class_embeddings_input_dim": 6 * 8 + 32, "transformer_layers_per_block": (1, 2),
-                     "use_linear_projection": True}  # fmt: skip
-        second = CLIPTextModelWithProjection(text_config(words, projection_dim=32, hidden_act="gelu")).eval()
+        more |= {"addition_embed_type": "text_time", "addition_time_embed_dim": 8, "use_linear_projection": True,
+                 "transformer_layers_per_block": (1, 2), "cross_attention_dim": 32 + second_width,
+                 "projection_class_embeddings_input_dim": 6 * 8 + second_width}  # fmt: skip
+        second = CLIPTextModelWithProjection(
+            text_config(words, second_width, projection_dim=second_width, hidden_act="gelu")
+        ).eval()
         parts |= {"text_encoder_2": second, "tokenizer_2": words}
         made = diffusers.StableDiffusionXLPipeline(**parts, unet=unet(**more), scheduler=ddim)
     else:

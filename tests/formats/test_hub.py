@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import huggingface_hub
+import latent_helpers
 import pytest
 import torch
 from diffusers import ConsistencyModelPipeline
@@ -204,6 +205,42 @@ def test_a_model_goes_to_the_hub_for_diffusers(hub, put):
     assert 'ConsistencyModelPipeline.from_pretrained("me/m")' in card
     assert "timesteps=[22, 0]" in card
     assert fewstep.load("me/m").design == model.design
+
+
+def test_a_latent_model_goes_to_the_hub_and_comes_back(hub, put, tmp_path):
+    latent_helpers.pipeline(tmp_path / "stock", "lcm")
+    model = fewstep.load(tmp_path / "stock", device="cpu")
+    model.push_to_hub("me/words", token="hf_x")
+    fewstep.push_to_hub(model, "me/again", format="diffusers", token="hf_x")
+    files = hub.list_repo_files("me/words")
+    assert sorted(files) == sorted(hub.list_repo_files("me/again"))
+    assert {"model_index.json", "fewstep.json", "README.md", "unet/diffusion_pytorch_model.safetensors"} <= set(files)
+    assert 'DiffusionPipeline.from_pretrained("me/words")' in (hub.repo("me/words") / "README.md").read_text()
+    again = fewstep.load("me/words", device="cpu")
+    asked = {"prompts": "a three", "steps": 2}
+    torch.testing.assert_close(again.sample(**asked), model.sample(**asked), atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="no form of its own for a latent model"):
+        model.push_to_hub("me/words", format="fewstep", token="hf_x")
+
+
+@pytest.mark.parametrize("variant", ["both", "half"])
+def test_of_every_part_one_form_is_fetched(hub, variant):
+    pipe = latent_helpers.pipeline(hub.repo("me/sd"), "sdxl")
+    half = type(pipe).from_pretrained(hub.repo("me/sd"), torch_dtype=torch.float16)
+    if variant == "half":
+        shutil.rmtree(hub.repo("me/sd"))
+    half.save_pretrained(hub.repo("me/sd"), variant="fp16")
+    half.save_pretrained(hub.repo("me/sd"), variant="fp16", safe_serialization=False)
+    (hub.repo("me/sd") / "text_encoder" / "openvino_model.bin").touch()
+    (hub.repo("me/sd") / "unet" / "diffusion_pytorch_model.non_ema.safetensors").touch()
+    end = ".fp16.safetensors" if variant == "half" else ".safetensors"
+    fewstep.load("me/sd", device="cpu").sample(prompts="a three", steps=1)
+    assert [name for name in hub.fetched("me/sd") if name.endswith((".safetensors", ".bin"))] == [
+        f"text_encoder/model{end}",
+        f"text_encoder_2/model{end}",
+        f"unet/diffusion_pytorch_model{end}",
+        f"vae/diffusion_pytorch_model{end}",
+    ]
 
 
 def test_uploads_that_cannot_be_made(put, monkeypatch):

@@ -67,7 +67,7 @@ def needed(repo_id: str, folder: Path | None, files: list[str]) -> list[str]:
         return ["weights.safetensors"]
     if folder is None or not diffusers_folder.is_folder(folder):
         raise ValueError(f"'{repo_id}' on the Hub holds no model that fewstep reads: neither a model.json nor a folder "
-                         "of diffusers' ConsistencyModelPipeline.")  # fmt: skip
+                         "of a pipeline of diffusers'.")  # fmt: skip
     if latent_folder.is_folder(folder):
         latent_folder.read_levels(folder)
         return latent_folder.needed(files)
@@ -104,7 +104,7 @@ def push_to_hub(
     model: "Model",
     repo_id: str,
     *,
-    format: str = "fewstep",
+    format: str | None = None,
     private: bool | None = None,
     token: str | None = None,
     commit_message: str = "A model of fewstep",
@@ -112,12 +112,16 @@ def push_to_hub(
     """Uploads a model and its card to the Hub, where `fewstep.load(repo_id)` finds it; the address of the page.
 
     `repo_id` is owner/name, or a name of your own account; the repository is made where it is missing, for you alone
-    with `private`. `format` diffusers writes what ConsistencyModelPipeline loads. Raises ValueError for a model that
-    the format cannot express, PermissionError where you are not logged in, OSError where the Hub refuses or is out of
-    reach.
+    with `private`. `format` is fewstep, or diffusers for what ConsistencyModelPipeline loads; a latent model is
+    always a folder of diffusers. Raises ValueError for a model that the format cannot express, PermissionError where
+    you are not logged in, OSError where the Hub refuses or is out of reach.
+
+    >>> fewstep.push_to_hub(fewstep.load("mnist"), "me/digits", private=True)
+    'https://huggingface.co/me/digits'
     """
     from huggingface_hub import HfApi, get_token
 
+    format = format or ("diffusers" if model.latent else "fewstep")
     if format not in FOLDERS:
         raise ValueError(f"A model is uploaded as one of {', '.join(FOLDERS)}, not as '{format}'.")
     if token is None and get_token() is None:

@@ -106,12 +106,13 @@ class Model(Editor):
         self,
         repo_id: str,
         *,
-        format: str = "fewstep",
+        format: str | None = None,
         private: bool | None = None,
         token: str | None = None,
         commit_message: str = "A model of fewstep",
     ) -> str:
-        """Uploads the model and its card to the Hugging Face Hub, in the form of fewstep or of "diffusers".
+        """Uploads the model and its card to the Hugging Face Hub, in the form of fewstep or of "diffusers", which is a
+        latent model's only one.
 
         See `fewstep.push_to_hub(model, repo_id, …)`, which this calls.
         """
