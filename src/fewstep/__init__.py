@@ -28,6 +28,7 @@ PUBLIC = {
     "Inpaint": "fewstep.editing",
     "Colorize": "fewstep.editing",
     "SuperResolve": "fewstep.editing",
+    "evaluate": "fewstep.evaluation.evaluating",
     "fit": "fewstep.training.fit",
     "Recipe": "fewstep.training.recipe",
     "CMStochasticIterativeScheduler": "fewstep.dropin.consistency_scheduler",

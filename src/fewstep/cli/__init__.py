@@ -18,8 +18,10 @@ VERBS = {
     "sample": "draw pictures",
     "edit": "inpaint, img2img, colorize, superres, stroke, denoise, interpolate",
     "data": "look at pictures before training on them: data check PATH",
+    "evaluate": "score pictures or a model against a reference: Fréchet distance, KID, precision, …",
     "convert": "write a model in another form: fewstep's, OpenAI's, diffusers'",
     "times": "search for good sampling times",
+    "reproduce": "the paper's claims in miniature: tables and plots",
     "models": "the models that come with the package",
 }
 """Every verb has a module of its name here, with `main(args) -> int | None`."""

@@ -1,0 +1,229 @@
+"""From what a user names to pictures, or to statistics of them.
+
+    a path      pictures (folder, .zip, .npz, .parquet, .tar), statistics (.npz with mu and sigma, and for sFID mu_s and
+                sigma_s), or a model (its folder, a run's, a file of weights)
+    a name      of a data set ("digits") or of a model (bundled, or released by OpenAI)
+    owner/name  on the Hub: of a model for the samples, of a data set for the reference, else of the other kind
+
+An .npz may hold both pictures and statistics, as OpenAI's reference batches do: Fréchet distances then take the
+statistics, which are of more pictures, and neighbours the pictures.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fewstep.codec import nearest
+from fewstep.conditions import Asked
+from fewstep.evaluation.pictures import Drawn, Given, Pictures, Stored, resized
+from fewstep.formats.download import is_url
+from fewstep.formats.hub import is_id
+from fewstep.formats.load import bundled, load, local, locate
+from fewstep.formats.releases import RELEASES
+from fewstep.images import Data, Images
+from fewstep.images.arrays import read_arrays
+from fewstep.images.bundled import BUNDLED
+from fewstep.images.sources import missing
+from fewstep.model import Model
+
+DRAWN = 10_000
+"""The most pictures that a model draws unless told how many; less where the reference has less."""
+
+STATISTICS = ("mu", "sigma", "mu_s", "sigma_s")
+
+PICTURES = (".zip", ".npz", ".parquet", ".tar")
+
+Named = str | os.PathLike | Data | Images | Model | Tensor | np.ndarray
+"""What can be evaluated, or compared with."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison, before features saw it."""
+
+    name: str
+    """How a message calls it."""
+    pictures: Pictures | None = None
+    """None where only statistics are known."""
+    statistics: Mapping[str, NDArray] = field(default_factory=dict)
+    """mu (d,), sigma (d, d), mu_s, sigma_s, of features that the file does not name."""
+    digest: str = ""
+    """16 hex digits over the statistics, or a model's weights; of pictures they are found by `caching.digest`."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How many pictures, in what size, and what a model is asked for."""
+
+    n: int | None = None
+    """None: all there are; a model draws as many as the reference has, at most 10,000."""
+    size: int | None = None
+    """Stored pictures are resized and cropped to this."""
+    channels: int | None = None
+    """Stored pictures become grey (1) or RGB (3)."""
+    seed: int = 0
+    """Of the choice of n among more, and of what a model draws."""
+    labels: Asked = None
+    """Classes by number or name, taken in turn; None or "all": every class; "reference": as the reference has them."""
+    prompts: Sequence[str] | None = None
+    """Taken in turn; None: the captions of the reference."""
+    how: Mapping[str, Any] = field(default_factory=dict)
+    """The other keywords of `Model.sample`: steps, times, guidance, sampler."""
+    device: str = "auto"
+    """Where a model draws."""
+
+
+def opened(what: Named, ask: Asking, *, called: str, beside: Side | None = None, drawn: bool = False) -> Side:
+    """One side. `beside` is the reference of samples; `drawn` looks for a model first.
+
+    Raises FileNotFoundError, with the nearest name, for what is not there, and ValueError for what cannot be read.
+    """
+    if isinstance(what, Model):
+        return _drawn(what, called, ask, beside)
+    if isinstance(what, Tensor | np.ndarray):
+        data = Data(called, size=ask.size, channels=ask.channels)
+        return Side(called, Stored(data, ask.n, ask.seed, Given(what, called)))
+    if isinstance(what, Data | Images):
+        return _stored(what.data if isinstance(what, Images) else what, ask)
+    name = os.fspath(what)
+    kind = kind_of(name)
+    if kind == "either":
+        return _of_hub(name, ask, beside, drawn)
+    if kind == "model":
+        return _drawn(load(name, device=ask.device), name, ask, beside, named=name)
+    return _stored(Data(name), ask)
+
+
+def kind_of(name: str) -> str:
+    """Whether a name is that of `pictures`, of a `model`, or of `either`; FileNotFoundError for none of them."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        return "pictures" if path.suffix.lower() in PICTURES else "model"
+    if path.is_dir():
+        return "pictures" if local(path) is None else "model"
+    if name in BUNDLED or name.startswith("pipe:") or "{" in name:
+        return "pictures"
+    if name in bundled() or name.removesuffix(".pt") in RELEASES or is_url(name):
+        return "model"
+    if is_id(name) and not path.parent.exists() and path.suffix.lower() not in PICTURES:
+        return "either"
+    known = "" if "; did" in (found := missing(path)) else nearest(name, [*BUNDLED, *bundled(), *RELEASES])
+    raise FileNotFoundError(
+        f"{found}: it is no file or folder, no data set and no model{known if 'did' in known else ''}"
+    )
+
+
+def _of_hub(name: str, ask: Asking, beside: Side | None, drawn: bool) -> Side:
+    ways = [
+        lambda: _drawn(load(name, device=ask.device), name, ask, beside, named=name),
+        lambda: _stored(Data(name), ask),
+    ]
+    first, second = ways if drawn else reversed(ways)
+    try:
+        return first()
+    except (FileNotFoundError, ModuleNotFoundError) as error:
+        try:
+            return second()
+        except (FileNotFoundError, ModuleNotFoundError):
+            raise error from None
+
+
+def _stored(data: Data, ask: Asking) -> Side:
+    data = resized(data, ask.size, ask.channels)
+    path = Path(data.path).expanduser()
+    if path.suffix.lower() != ".npz" or not path.is_file():
+        return Side(data.path, Stored(data, ask.n, ask.seed))
+    present, statistics = read_arrays(path, STATISTICS)
+    if statistics:
+        _check(statistics, data.path)
+    alone = bool(statistics) and not {"images", "arr_0"} & set(present)
+    mark = hashlib.blake2b(b"".join(values.tobytes() for values in statistics.values()), digest_size=8).hexdigest()
+    pictures = None if alone else Stored(data, ask.n, ask.seed)
+    return Side(data.path, pictures, statistics, mark if alone else "")
+
+
+def _check(statistics: Mapping[str, NDArray], where: str) -> None:
+    for mean, covariance in (("mu", "sigma"), ("mu_s", "sigma_s")):
+        if (mean in statistics) != (covariance in statistics):
+            raise ValueError(f"{where} holds one of {mean} and {covariance}: statistics are both.")
+        if mean in statistics:
+            mu, sigma = statistics[mean], statistics[covariance]
+            if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)) or mu.dtype.kind != "f" or sigma.dtype.kind != "f":
+                raise ValueError(f"{mean} and {covariance} in {where} are {mu.dtype} {mu.shape} and {sigma.dtype} "
+                                 f"{sigma.shape}: they must be floats (d,) and (d, d).")  # fmt: skip
+            if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
+                raise ValueError(f"{mean} and {covariance} in {where} are not finite.")
+
+
+def _drawn(model: Model, name: str, ask: Asking, beside: Side | None, *, named: str | None = None) -> Side:
+    other = beside.pictures if beside else None
+    n = ask.n or min(DRAWN, len(other) if other is not None else DRAWN)
+    prompts = _prompts(model, name, ask.prompts, n, other)
+    labels = _labels(model, ask.labels, n, other)
+    pictures = Drawn(model, name, n, seed=ask.seed, labels=labels, prompts=prompts, how=ask.how)
+    return Side(name, pictures, digest="" if named is None else weights_digest(named))
+
+
+def _prompts(
+    model: Model, name: str, prompts: Sequence[str] | None, n: int, other: Pictures | None
+) -> list[str] | None:
+    if not model.design.condition.words:
+        if prompts:
+            raise ValueError(f"{name} knows no words, so it takes no prompts.")
+        return None
+    if prompts:
+        return [prompts[i % len(prompts)] for i in range(n)]
+    if other is None or other.captions is None:
+        raise ValueError(f"{name} is told what to draw in words: give a file of prompts (--prompts), or a reference "
+                         "whose pictures have captions.")  # fmt: skip
+    return [other.captions[i] for i in _spread(len(other), n)]
+
+
+def _labels(model: Model, labels: Asked, n: int, other: Pictures | None) -> NDArray[np.int64] | None:
+    count = model.num_classes
+    if not count:
+        if labels is not None:
+            raise ValueError("This model has no classes: it takes no labels.")
+        return None
+    if labels is None or (isinstance(labels, str) and labels == "all"):
+        return np.arange(n) % count
+    if isinstance(labels, str) and labels == "reference":
+        if other is None or other.labels is None or other.num_classes != count:
+            raise ValueError(
+                f"Labels like the reference's need a reference with labels of the model's {count} classes."
+            )
+        return other.labels[_spread(len(other), n)]
+    words = [labels] if isinstance(labels, str) or np.ndim(labels) == 0 else list(labels)  # type: ignore[arg-type]
+    numbers = [_number(word, model) for word in words]
+    return np.array([numbers[i % len(numbers)] for i in range(n)], np.int64)
+
+
+def _number(word: Any, model: Model) -> int:
+    names = model.design.class_names
+    if word in names:
+        return names.index(word)
+    try:
+        label = int(word)
+    except ValueError:
+        label = -2
+    if not -1 <= label < model.num_classes:
+        raise ValueError(f"This model has no class '{word}': its labels are 0 to {model.num_classes - 1}, or all.")
+    return label
+
+
+def _spread(total: int, n: int) -> NDArray[np.int64]:
+    """n rows spread evenly over `total`; more than there are: in turn."""
+    return np.arange(n) * total // n if n <= total else np.arange(n) % total
+
+
+def weights_digest(name: str) -> str:
+    """The first 16 hex digits of the SHA-256 of a model's weights file."""
+    with open(locate(name), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
