@@ -56,7 +56,15 @@ class Measurement(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Inpaint(Measurement):
-    """Fill what the mask marks: 1 (white) is the hole, 0 is kept. Fractions are refused."""
+    """Fill what the mask marks: 1 (white) is the hole, 0 is kept. Fractions are refused.
+
+    >>> model, mask = fewstep.load("mnist"), torch.zeros(28, 28)
+    >>> mask[14:] = 1
+    >>> x = model.sample(4, labels=7)
+    >>> y = model.edit(x, fewstep.Inpaint(mask), labels=7)
+    >>> torch.equal(y[:, :, :14], x[:, :, :14])
+    True
+    """
 
     mask: Tensor
     """(H, W), (1, H, W), (C, H, W) or (n, 1 or C, H, W), of zeros and ones."""
@@ -87,7 +95,11 @@ class Inpaint(Measurement):
 
 @dataclass(frozen=True)
 class Colorize(Measurement):
-    """Keep the luminance, make the colours: P = v vᵀ over the channels, v the normalised luminance weights."""
+    """Keep the luminance, make the colours: P = v vᵀ over the channels, v the normalised luminance weights.
+
+    >>> model = fewstep.load("cd_imagenet64_l2")
+    >>> y = model.edit(torch.zeros(1, 1, 64, 64), fewstep.Colorize(), steps=2, labels=281)
+    """
 
     def measure(self, x: Tensor) -> Tensor:
         if x.shape[1] != 3:
@@ -103,7 +115,12 @@ class Colorize(Measurement):
 
 @dataclass(frozen=True)
 class SuperResolve(Measurement):
-    """Keep the mean of every f × f patch, make the detail."""
+    """Keep the mean of every f × f patch, make the detail.
+
+    >>> y = fewstep.load("mnist").edit(torch.zeros(1, 1, 7, 7), fewstep.SuperResolve(4), labels=3)
+    >>> y.shape
+    torch.Size([1, 1, 28, 28])
+    """
 
     factor: int
     """f, how many times larger each side becomes; it must divide the model's size."""

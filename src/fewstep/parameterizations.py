@@ -49,7 +49,11 @@ class Parameterization(ABC):
 
 @dataclass(frozen=True)
 class EDM(Parameterization):
-    """The preconditioning of a diffusion model (a teacher)."""
+    """The preconditioning of a diffusion model (a teacher).
+
+    >>> fewstep.EDM()(fewstep.Karras(), torch.tensor([0.5])).skip
+    tensor([0.5000])
+    """
 
     sigma_data: float = 0.5
     """Standard deviation of the data in [-1, 1]."""
@@ -64,7 +68,12 @@ class EDM(Parameterization):
 
 @dataclass(frozen=True)
 class Boundary(Parameterization):
-    """The preconditioning of a consistency model: EDM's, shifted so that D(x, t_min) = x exactly in every dtype."""
+    """The preconditioning of a consistency model: EDM's, shifted so that D(x, t_min) = x exactly in every dtype.
+
+    >>> c = fewstep.Boundary()(fewstep.Karras(), torch.tensor([0.002]))
+    >>> (c.skip.item(), c.out.item())
+    (1.0, 0.0)
+    """
 
     sigma_data: float = 0.5
     """Standard deviation of the data in [-1, 1]."""

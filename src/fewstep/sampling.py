@@ -47,6 +47,11 @@ def trajectory(
     x (n, C, H, W) is the noisy start at time times[0]; `times` decrease strictly, within [t_min, t_max]. An estimate
     is clipped to [-1, 1] (unless clip is False), then projected, and never clipped again: what a projection fixes
     stays exact. Raises ValueError for unusable times.
+
+    >>> f, schedule = fewstep.load("mnist", device="cpu").denoiser, fewstep.Karras()
+    >>> x = schedule.start(torch.randn(4, 1, 28, 28))
+    >>> [x_0.shape[0] for x_0 in fewstep.trajectory(f, schedule, x, [80.0, 0.82], labels=None)]
+    [4, 4]
     """
     check_times(times, schedule)
     x_0 = x
@@ -60,7 +65,11 @@ def trajectory(
 
 
 def sample(f: Estimate, schedule: Schedule, z: Tensor, times: Sequence[float], **options: Any) -> Tensor:
-    """The last estimate of `trajectory` from unit noise z; one network call a time. Options as in `trajectory`."""
+    """The last estimate of `trajectory` from unit noise z; one network call a time. Options as in `trajectory`.
+
+    >>> f, z = fewstep.load("mnist", device="cpu").denoiser, torch.randn(4, 1, 28, 28)
+    >>> x = fewstep.sample(f, fewstep.Karras(), z, times=[80.0, 0.82], labels=torch.tensor([7, 7, 3, 3]))
+    """
     return last(trajectory(f, schedule, begin(schedule, z, times), times, **options))
 
 

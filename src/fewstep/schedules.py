@@ -64,7 +64,11 @@ class Schedule(ABC):
 
 @dataclass(frozen=True)
 class Karras(Schedule):
-    """Variance exploding: α_t = 1, σ_t = t, times spaced evenly in t^(1/ρ)."""
+    """Variance exploding: α_t = 1, σ_t = t, times spaced evenly in t^(1/ρ).
+
+    >>> fewstep.Karras().grid(40)[[0, 22]].tolist()
+    [80.0, 1.38...]
+    """
 
     t_min: float = 0.002
     """Smallest noise level (the paper's ε)."""
@@ -111,7 +115,11 @@ class Karras(Schedule):
 
 @dataclass(frozen=True)
 class Discrete(Schedule):
-    """The T noise levels of a DDPM, Stable Diffusion's by default; times are indices, fractions are rounded."""
+    """The T noise levels of a DDPM, Stable Diffusion's by default; times are indices, fractions are rounded.
+
+    >>> fewstep.Discrete().jumps(4)
+    [999.0, 759.0, 499.0, 259.0]
+    """
 
     steps: int = 1000
     """T, the number of noise levels."""

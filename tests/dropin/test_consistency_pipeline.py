@@ -6,9 +6,8 @@ import pytest
 import torch
 from consistency_pipes import loop, noise, pipe_of, seeded, unet
 from diffusers.callbacks import PipelineCallback
-from PIL import Image
 
-from fewstep.dropin import consistency_editing, consistency_pipeline, consistency_run, consistency_scheduler
+from fewstep.dropin import consistency_pipeline, consistency_run, consistency_scheduler
 from fewstep.dropin.consistency_editing import ConsistencyModelInpaintPipeline
 
 Stock, Ours = diffusers.ConsistencyModelPipeline, consistency_pipeline.ConsistencyModelPipeline
@@ -276,14 +275,3 @@ def test_a_folder_of_diffusers_loads_and_pipes_are_made_of_pipes(tmp_path):
     assert type(Stock.from_pipe(edit)) is Stock
     assert Ours.from_pretrained(tmp_path, torch_dtype=torch.bfloat16).unet.dtype is torch.bfloat16
     assert Ours.model_cpu_offload_seq == "unet"
-
-
-@pytest.mark.parametrize("module", [consistency_pipeline, consistency_editing])
-def test_the_example_of_the_docstring_runs(module, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    pipe_of(Stock, size=64, classes=1000).save_pretrained("folder")
-    for name in ("cat.png", "mask.png"):
-        Image.effect_noise((80, 80), 90).save(name)
-    example = [line[4:] for line in module.__doc__.splitlines() if line.startswith("    ")]
-    exec("\n".join(example).replace("openai/diffusers-cd_imagenet64_l2", "./folder"), {})
-    assert Image.open(tmp_path / ("filled.png" if module is consistency_editing else "penguin.png")).size == (64, 64)

@@ -1,11 +1,5 @@
 """Editing without training (Song et al. 2023, Algorithm 4 and figure 12) as pipelines over diffusers' components.
 
-    import fewstep
-    from diffusers.utils import load_image
-    pipe = fewstep.ConsistencyModelInpaintPipeline.from_pretrained("openai/diffusers-cd_imagenet64_l2")
-    image, mask = (load_image(path).resize((64, 64)) for path in ("cat.png", "mask.png"))
-    pipe(image, mask, class_labels=281).images[0].save("filled.png")
-
 What is known of a picture (its pixels outside a hole, its luminance, the means of its patches) is kept exactly:
 output_type="pt" holds it to float32 rounding, within [0, 1]. Colours that would leave that range are drawn back towards
 grey, detail towards its patch's mean; clipping would change what is known.
@@ -72,7 +66,13 @@ class ConsistencyEditPipeline(ConsistencyPipeline, ABC):
 
 
 class ConsistencyModelInpaintPipeline(ConsistencyEditPipeline):
-    """Fills the white part of a mask; what is black in it stays exactly as it was."""
+    """Fills the white part of a mask; what is black in it stays exactly as it was.
+
+    >>> from diffusers.utils import load_image
+    >>> pipe = fewstep.ConsistencyModelInpaintPipeline.from_pretrained("openai/diffusers-cd_imagenet64_l2")
+    >>> image, mask = (load_image(path).resize((64, 64)) for path in ("cat.png", "mask.png"))
+    >>> pipe(image, mask, class_labels=281).images[0].save("filled.png")
+    """
 
     @torch.no_grad()
     @known_arguments

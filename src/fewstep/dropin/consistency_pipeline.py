@@ -1,10 +1,5 @@
 """Pictures from noise (Song et al. 2023, Algorithm 1), with diffusers' own call.
 
-    import fewstep
-    pipe = fewstep.ConsistencyModelPipeline.from_pretrained("openai/diffusers-cd_imagenet64_l2")
-    pipe(class_labels=145).images[0].save("penguin.png")
-    images = pipe(4, class_labels=145, sigmas=[80.0, 1.38]).images
-
 Change the import of a program that uses diffusers' class, and leave the rest of it as it is.
 """
 
@@ -30,6 +25,10 @@ class ConsistencyModelPipeline(ConsistencyPipeline):
     `generator`; nothing is drawn after the last call; a first level below σ_max starts with noise of that level;
     half-precision UNets draw float32 pictures; labels for an unconditional model, unknown arguments and components of
     other kinds are refused.
+
+    >>> pipe = fewstep.ConsistencyModelPipeline.from_pretrained("openai/diffusers-cd_imagenet64_l2")
+    >>> pipe(class_labels=145).images[0].save("penguin.png")
+    >>> images = pipe(4, class_labels=145, sigmas=[80.0, 1.38]).images
     """
 
     @torch.no_grad()

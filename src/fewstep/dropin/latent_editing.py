@@ -1,12 +1,5 @@
 """Pictures from a prompt and a picture: SDEdit (Meng et al. 2021) and Algorithm 4 (Song et al. 2023), in latents.
 
-    import fewstep
-    from diffusers.utils import load_image
-    pipe = fewstep.LatentConsistencyModelImg2ImgPipeline.from_pretrained("SimianLuo/LCM_Dreamshaper_v7")
-    pipe("a fox", load_image("cat.png"), strength=0.5).images[0].save("fox.png")
-    fill = fewstep.LatentConsistencyModelInpaintPipeline.from_pipe(pipe)
-    fill("a fox", load_image("cat.png"), load_image("mask.png")).images[0].save("filled.png")
-
 img2img    x ← α E(picture) + σ z, at the level that `strength` says;  then as from noise
 inpaint    the same, and x_0 ← E(picture) where the mask is black, at every step; at the end the picture's own pixels
 
@@ -60,6 +53,10 @@ class LatentConsistencyModelImg2ImgPipeline(LatentEdit):
     - Custom timesteps with a strength end without noise; a small strength does as many steps as it leaves levels for.
     - Transparent pictures are laid over white, grey ones are taken; several pictures need as many prompts, and each
       prompt's variants keep to its own picture.
+
+    >>> from diffusers.utils import load_image
+    >>> pipe = fewstep.LatentConsistencyModelImg2ImgPipeline.from_pretrained("SimianLuo/LCM_Dreamshaper_v7")
+    >>> pipe("a fox", load_image("cat.png"), strength=0.5).images[0].save("fox.png")
     """
 
     _kind = "Img2Img"
@@ -131,6 +128,10 @@ class LatentConsistencyModelInpaintPipeline(LatentEdit):
 
     What LatentConsistencyModelPipeline says of models and differences holds here too. Saved, it is a pipeline that
     draws: diffusers has no class that fills with a latent consistency model.
+
+    >>> from diffusers.utils import load_image
+    >>> pipe = fewstep.LatentConsistencyModelInpaintPipeline.from_pretrained("SimianLuo/LCM_Dreamshaper_v7")
+    >>> pipe("a fox", load_image("cat.png"), load_image("mask.png")).images[0].save("filled.png")
     """
 
     @torch.no_grad()

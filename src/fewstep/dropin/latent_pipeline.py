@@ -1,15 +1,4 @@
-"""Pictures from a prompt in a few steps (Luo et al. 2023), with diffusers' own call.
-
-    import fewstep
-    pipe = fewstep.LatentConsistencyModelPipeline.from_pretrained("SimianLuo/LCM_Dreamshaper_v7")
-    pipe("a photo of a cat", num_inference_steps=4, guidance_scale=8).images[0].save("cat.png")
-
-With an LCM-LoRA, any Stable Diffusion model or SDXL:
-
-    pipe = fewstep.LatentConsistencyModelPipeline.from_pretrained("stable-diffusion-v1-5/stable-diffusion-v1-5")
-    pipe.load_lora_weights("latent-consistency/lcm-lora-sdv1-5")
-    pipe("a photo of a cat", negative_prompt="blurred", guidance_scale=1.5).images[0].save("cat.png")
-"""
+"""Pictures from a prompt in a few steps (Luo et al. 2023), with diffusers' own call."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -50,6 +39,15 @@ class LatentConsistencyModelPipeline(LatentRun, Theirs, StableDiffusionXLLoraLoa
     - Half-precision models give float32 arrays and tensors.
     - Embeddings of prompts are remembered from call to call (`memory_of_prompts`).
     - What is saved names the class of diffusers that can run the model.
+
+    >>> pipe = fewstep.LatentConsistencyModelPipeline.from_pretrained("SimianLuo/LCM_Dreamshaper_v7")
+    >>> pipe("a small cat", num_inference_steps=4, guidance_scale=8).images[0].save("cat.png")
+
+    With an LCM-LoRA, any Stable Diffusion model or SDXL:
+
+    >>> pipe = fewstep.LatentConsistencyModelPipeline.from_pretrained("stable-diffusion-v1-5/stable-diffusion-v1-5")
+    >>> pipe.load_lora_weights("latent-consistency/lcm-lora-sdv1-5")
+    >>> pipe("a small cat", negative_prompt="thin", guidance_scale=1.5).images[0].save("cat.png")
     """
 
     @torch.no_grad()

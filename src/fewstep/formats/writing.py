@@ -38,6 +38,10 @@ def write(
 
     Raises ValueError, with the reason, for an unknown form and for a model that the form cannot express,
     FileExistsError for a folder that holds other files.
+
+    >>> from pathlib import Path
+    >>> model = fewstep.load("cd_imagenet64_l2")
+    >>> fewstep.write("diffusers", Path("as-diffusers"), model.design, model.denoiser.network.state_dict())
     """
     if form not in WRITERS:
         raise ValueError(f"There is no form '{form}'{nearest(form, WRITERS)}")

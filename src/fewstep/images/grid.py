@@ -52,7 +52,10 @@ def save_grid(
     pad: int = 2,
     scale: int | None = None,
 ) -> Path:
-    """Writes `grid(x)` to `path` (.png, .jpg), making its folder. Raises ValueError for an unknown suffix."""
+    """Writes `grid(x)` to `path` (.png, .jpg), making its folder. Raises ValueError for an unknown suffix.
+
+    >>> path = fewstep.save_grid(fewstep.load("mnist").sample(16, labels=7), "sevens.png")
+    """
     return save_picture(grid(x, columns, pad, scale), path)
 
 

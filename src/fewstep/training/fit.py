@@ -35,6 +35,13 @@ def fit(recipe: Recipe, folder: str | Path, *, device: str | None = None) -> "Ru
     data and teacher do not fit, FileNotFoundError for missing data or a missing teacher, RuntimeError where another
     process trains in the folder, OSError where files cannot be written; while it trains, OSError where a checkpoint
     cannot be written and `Stopped` after ten steps in a row without finite numbers.
+
+    >>> from dataclasses import replace
+    >>> from fewstep.recipes import recipe
+    >>> run = fewstep.fit(replace(recipe("digits-ect"), steps=2, batch=16), "runs/mine")
+    >>> [step.k for step in run]
+    [1, 2]
+    >>> x = fewstep.load("runs/mine").sample(4)
     """
     return Run(recipe, folder, device=device)
 

@@ -20,7 +20,12 @@ from fewstep.training.optimizers import AdamW, Optimizer, RAdam
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to train, on what, and how."""
+    """What to train, on what, and how.
+
+    >>> from fewstep.images import Data
+    >>> from fewstep.recipes import parts
+    >>> recipe = fewstep.Recipe(parts.ect(q=4.0), Data("photos", size=32, channels=3), steps=20_000, batch=256)
+    """
 
     objective: Objective
     """What a step minimises."""
