@@ -47,29 +47,26 @@ def compared(samples: Set, reference: Set) -> Neighbours:
     """
     known = _compared.setdefault(samples, WeakKeyDictionary())
     if reference not in known:
-        known[reference] = neighbours(_features(samples), _features(reference), _reach(samples), _reach(reference))
+        own, theirs = _reach(samples), _reach(reference)
+        known[reference] = neighbours(samples.part("features"), reference.part("features"), own, theirs)
     return known[reference]
-
-
-def _features(of: Set) -> NDArray:
-    assert of.features is not None
-    return of.features
 
 
 def _reach(of: Set) -> Floats:
     if of not in _radii:
-        _radii[of] = radii(_features(of))
+        _radii[of] = radii(of.part("features"))
     return _radii[of]
 
 
 def neighbours(samples: NDArray, real: NDArray, own: Floats | None = None, theirs: Floats | None = None) -> Neighbours:
     """The scores of samples (n, d) against real pictures' features (m, d); `own` and `theirs` are their `radii`."""
     own, theirs = radii(samples) if own is None else own, radii(real) if theirs is None else theirs
+    points, others = Points(real, centre := mean(real)), Points(samples, centre)
+    theirs, own = theirs + _rounding(points), own + _rounding(others)
     near, far, reach = theirs[:, K_MANIFOLD - 1], theirs[:, K_DENSITY - 1], own[:, K_MANIFOLD - 1]
     inside, held, depth = np.zeros(len(samples), bool), np.zeros(len(real), bool), 0
     closest = np.full(len(real), np.inf)
-    centre = mean(real)
-    for rows, columns, squared in between(Points(real, centre), Points(samples, centre)):
+    for rows, columns, squared in between(points, others):
         inside[columns] |= (squared <= near[rows, None]).any(0)
         held[rows] |= (squared <= reach[columns]).any(1)
         depth += int((squared <= far[rows, None]).sum())
@@ -79,22 +76,21 @@ def neighbours(samples: NDArray, real: NDArray, own: Floats | None = None, their
 
 
 def radii(features: NDArray, k: int = K_DENSITY) -> Floats:
-    """Squared distances (n, k) of points (n, d) to their k nearest others, nearest first; infinite beyond the last.
-
-    They are widened by what rounding may take, so that equal pictures lie on one another's borders for certain.
-    """
+    """Squared distances (n, k) of points (n, d) to their k nearest others, nearest first; infinite beyond the last."""
     found = np.full((len(features), k), np.inf)
-    widths = np.zeros(len(features))
     points = Points(features, mean(features))
-    for rows, block in points.blocks():
-        widths[rows] = ROUNDING * (block * block).sum(1)
     for rows, columns, squared in within(points):
         if rows == columns:
             np.fill_diagonal(squared, np.inf)
         else:
             found[columns] = _nearest(found[columns], squared.T)
         found[rows] = _nearest(found[rows], squared)
-    return np.sort(found, axis=1) + widths[:, None]
+    return np.sort(found, axis=1) + _rounding(points)
+
+
+def _rounding(points: Points) -> Floats:
+    """What rounding may take of the squared distances from each point, (n, 1): equal points stay on a border."""
+    return ROUNDING * np.concatenate([(block * block).sum(1, keepdims=True) for _, block in points.blocks()])
 
 
 def _nearest(found: Floats, more: Floats) -> Floats:

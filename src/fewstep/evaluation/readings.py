@@ -60,10 +60,8 @@ def spread(features: NDArray, labels: NDArray, real: NDArray, real_labels: NDArr
 
     Of the classes with two pictures or more on both sides; ValueError where there is none.
     """
-    classes = [
-        label for label in np.unique(labels[labels >= 0]) if _pairs(labels, label) and _pairs(real_labels, label)
-    ]
-    if not classes:
+    classes = np.intersect1d(_paired(labels), _paired(real_labels))
+    if not len(classes):
         raise ValueError("Spread needs a class with two pictures or more among the samples and in the reference.")
     own, theirs = (
         np.mean([np.var(points[named == label], axis=0, ddof=1, dtype=np.float64).sum() for label in classes])
@@ -74,8 +72,10 @@ def spread(features: NDArray, labels: NDArray, real: NDArray, real_labels: NDArr
     return float(own / theirs)
 
 
-def _pairs(labels: NDArray, label: int) -> bool:
-    return int((labels == label).sum()) > 1
+def _paired(labels: NDArray) -> NDArray:
+    """The classes of two pictures or more."""
+    classes, counts = np.unique(labels[labels >= 0], return_counts=True)
+    return classes[counts > 1]
 
 
 def clip_score(pictures: NDArray, prompts: NDArray) -> Value:

@@ -35,14 +35,6 @@ def chosen(names: Iterable[str]) -> list[Score]:
     return [SCORES[name] for name in dict.fromkeys(names)]
 
 
-def _part(of: Set, name: str) -> Any:
-    """What is known of a set, or a sentence that it is not."""
-    part = getattr(of, name)
-    if part is None:
-        raise ValueError(f"{of.name} has no {name.replace('_', ' ')}, which this score needs.")
-    return part
-
-
 def _against(compare: Callable[[Set, Set, int], Value | float]) -> Compute:
     """A score of samples against a reference."""
 
@@ -57,12 +49,12 @@ def _against(compare: Callable[[Set, Set, int], Value | float]) -> Compute:
 
 def _of(rate: Callable[..., Value], *parts: str) -> Compute:
     """A score of parts of the samples alone."""
-    return lambda samples, reference, seed: rate(*(_part(samples, part) for part in parts))
+    return lambda samples, reference, seed: rate(*(samples.part(part) for part in parts))
 
 
 def _both(compare: Callable[..., float], *parts: str) -> Compute:
     """A score of parts of the samples and the same parts of the reference."""
-    return _against(lambda x, y, seed: compare(*(_part(of, part) for of in (x, y) for part in parts)))
+    return _against(lambda x, y, seed: compare(*(of.part(part) for of in (x, y) for part in parts)))
 
 
 def _balls(which: str) -> Compute:
@@ -70,15 +62,15 @@ def _balls(which: str) -> Compute:
 
 
 def _kid(x: Set, y: Set, seed: int) -> Value:
-    return kid(_part(x, "features"), _part(y, "features"), seed)
+    return kid(x.part("features"), y.part("features"), seed)
 
 
 def _energy(x: Set, y: Set, seed: int) -> float:
-    return energy_distance(_part(x, "features"), _part(y, "features"), y.parts)
+    return energy_distance(x.part("features"), y.part("features"), y.parts)
 
 
 def _inception(samples: Set, reference: Set | None, seed: int) -> Value:
-    return inception_score(_part(samples, "logits"), seed)
+    return inception_score(samples.part("logits"), seed)
 
 
 def _needs(*needs: Need) -> frozenset[Need]:

@@ -10,7 +10,7 @@ resize give other numbers. Therefore features carry a digest, and the title of a
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +85,13 @@ class Set:
     """(n, d), CLIP's embeddings of the prompts asked for."""
     parts: tuple[int, ...] = ()
     """`Features.parts` of the features."""
+
+    def part(self, name: str) -> Any:
+        """What is known under the name of a field; ValueError where nothing is."""
+        part = getattr(self, name)
+        if part is None:
+            raise ValueError(f"{self.name} has no {name.replace('_', ' ')}, which this score needs.")
+        return part
 
 
 class Value(NamedTuple):
