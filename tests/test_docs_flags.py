@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fewstep import PUBLIC
 from fewstep.cli import VERBS
 from fewstep.cli.convert import Convert
 from fewstep.cli.parsing import flag, flags, leaves
@@ -30,11 +31,35 @@ EDM = """data_dir schedule_sampler lr weight_decay lr_anneal_steps global_batch_
 log_interval save_interval resume_checkpoint use_fp16 fp16_scale_growth"""
 CM = """teacher_model_path teacher_dropout training_mode target_ema_mode scale_mode total_training_steps start_ema
 start_scales end_scales distill_steps_per_iter loss_norm"""
+# Of diffusers' training scripts.
+LCM = """pretrained_teacher_model pretrained_vae_model_name_or_path teacher_revision revision output_dir cache_dir seed
+report_to checkpointing_steps checkpoints_total_limit resume_from_checkpoint train_shards_path_or_url dataset_name
+dataset_config_name train_data_dir image_column caption_column resolution interpolation_type use_fix_crop_and_size
+center_crop random_flip encode_batch_size dataloader_num_workers train_batch_size num_train_epochs max_train_steps
+max_train_samples learning_rate scale_lr lr_scheduler lr_warmup_steps gradient_accumulation_steps use_8bit_adam
+adam_beta1 adam_beta2 adam_weight_decay adam_epsilon max_grad_norm proportion_empty_prompts w_min w_max
+num_ddim_timesteps loss_type huber_c unet_time_cond_proj_dim lora_rank lora_alpha lora_dropout lora_target_modules
+vae_encode_batch_size timestep_scaling_factor ema_decay mixed_precision allow_tf32 cast_teacher_unet
+enable_xformers_memory_efficient_attention gradient_checkpointing local_rank validation_steps push_to_hub hub_token
+hub_model_id logging_dir tracker_project_name"""
+ICT = """model_config_name_or_path pretrained_model_name_or_path revision variant train_data_dir dataset_name
+dataset_config_name dataset_image_column_name dataset_class_label_column_name resolution interpolation_type center_crop
+random_flip class_conditional num_classes class_embed_type dataloader_num_workers output_dir overwrite_output_dir
+cache_dir seed train_batch_size num_train_epochs max_train_steps max_train_samples learning_rate scale_lr lr_scheduler
+lr_warmup_steps optimizer_type use_8bit_adam adam_beta1 adam_beta2 adam_weight_decay adam_epsilon max_grad_norm
+prediction_type ddpm_num_steps ddpm_num_inference_steps ddpm_beta_schedule sigma_min sigma_max rho huber_c
+discretization_s_0 discretization_s_1 constant_discretization_steps p_mean p_std noise_precond_type input_precond_type
+skip_steps cast_teacher use_ema ema_min_decay ema_max_decay use_ema_warmup ema_inv_gamma ema_power mixed_precision
+allow_tf32 gradient_checkpointing gradient_accumulation_steps enable_xformers_memory_efficient_attention local_rank
+validation_steps eval_batch_size save_images_epochs checkpointing_steps checkpoints_total_limit resume_from_checkpoint
+save_model_epochs report_to logging_dir push_to_hub hub_token hub_model_id hub_private_repo tracker_project_name"""
 THEIRS = {
     "image_sample.py": f"{SAMPLE} ts {NETWORK}",
     "edm_train.py": f"{EDM} {NETWORK}",
     "cm_train.py": CM,  # beside those of edm_train.py
     "ternary_search.py": f"{SAMPLE} begin end ref_batch",  # beside those of the network
+    "train_lcm_distill_*": LCM,  # diffusers' five scripts
+    "train_cm_ct_unconditional.py": ICT,
 }
 DEMO = """img video label trimap mask text result-out-dir model-name model-setting config-name model-config model-ckpt
 device extra-parameters seed print-…"""
@@ -46,6 +71,7 @@ OURS = {
     "train": {flag(*path) for make in RECIPES.values() for path, _ in leaves(make())} | set(flags(Train)) | set(SHORT),
 }
 VERB = {"image_sample.py": "sample", "edm_train.py": "train", "cm_train.py": "train", "ternary_search.py": "times",
+        "train_lcm_distill_*": "train", "train_cm_ct_unconditional.py": "train",
         "The demo": "sample", "The keys of a configuration": "sample"}  # fmt: skip
 
 
@@ -67,7 +93,8 @@ def spans(text: str) -> list[str]:
     return re.findall(r"`([^`]+)`", text)
 
 
-PAGES = {(page, title): text for page in ("from-openai.md", "from-mmagic.md") for title, text in sections(page).items()}
+FROM = ("from-openai.md", "from-mmagic.md", "from-diffusers.md")
+PAGES = {(page, title): text for page in FROM for title, text in sections(page).items()}
 TABLES = {title: text for (_, title), text in PAGES.items() if title in VERB}
 
 
@@ -127,8 +154,18 @@ def command(span: str, default: str) -> tuple[str, list[str]]:
 
 
 def test_names_that_the_pages_use():
-    whole = "".join((DOCS / page).read_text(encoding="utf-8") for page in ("from-openai.md", "from-mmagic.md"))
+    whole = "".join((DOCS / page).read_text(encoding="utf-8") for page in FROM)
     for name in set(re.findall(r"consistency_models_8x[\w-]+", whole)):
         assert name in ZOO
     for name in set(re.findall(r"\b(?:cd|ct|edm)_(?:imagenet64|bedroom256|cat256)\w*", whole)):
         assert name in RELEASES
+
+
+def test_classes_that_are_to_be_replaced_exist_on_both_sides():
+    import diffusers
+
+    table = rows(PAGES["from-diffusers.md", "What to replace by what"])
+    theirs = [name for row in table for name in spans(row[0]) if name.isidentifier()]
+    ours = [name for row in table for name in spans(row[1])]
+    assert [name for name in theirs if not hasattr(diffusers, name) and name != "LCMSchedulerOutput"] == []
+    assert {name.removeprefix("fewstep.") for name in ours if "." in name} <= set(PUBLIC)

@@ -12,7 +12,7 @@ import torch
 import fewstep
 
 SOURCE = Path(fewstep.__file__).parent
-FILES = [file for file in sorted(SOURCE.rglob("*.py")) if "\n    >>> " in file.read_text(encoding="utf-8")]
+FILES = [file for file in sorted(SOURCE.rglob("*.py")) if ">>> " in file.read_text(encoding="utf-8")]
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
 

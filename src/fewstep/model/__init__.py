@@ -36,6 +36,13 @@ class Model(Editor):
     classes takes `labels`; left out, they are drawn per image from the seed; -1 asks for no class. A latent model takes
     `prompts`, and `negative` ones where it is not told its guidance scale. `guidance` is 1 (none) for pixels, for a
     latent model 8 where it is told, 7.5 for a diffusion model, else 1.
+
+    >>> model = fewstep.load("mnist")
+    >>> x = model.sample(4, steps=2, seed=0, labels=7)
+    >>> torch.equal(model.sample(1, first=3, steps=2, seed=0, labels=7), x[3:])
+    True
+    >>> words = fewstep.load("words")
+    >>> x = words.sample(prompts=["a large thick seven", "a small zero"], steps=2, guidance=4)
     """
 
     @torch.no_grad()
@@ -80,6 +87,10 @@ class Model(Editor):
 
         `consistent` says that it makes a consistency function of a diffusion model, as LCM-LoRA does: the model is then
         drawn from in a few calls, without guidance unless asked. Raises ValueError for a LoRA that does not fit.
+
+        >>> model = fewstep.load("stable-diffusion-v1-5/stable-diffusion-v1-5")
+        >>> model.add_lora("latent-consistency/lcm-lora-sdv1-5", consistent=True)
+        >>> x = model.sample(prompts="a small cat", steps=4)
         """
         network, seen = self.denoiser.network, self.design.parameterization
         if not isinstance(network, LatentUNet):

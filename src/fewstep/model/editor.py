@@ -103,6 +103,9 @@ class Editor(Maker):
 
         A consistency model is called `steps` times (4) on the first ⌊strength · origin⌋ of the levels that it was
         distilled on (Luo et al. 2023), a diffusion model walks the last ⌊strength · steps⌋ of its steps (50).
+
+        >>> model = fewstep.load("words")
+        >>> x = model.img2img(model.sample(prompts="a large seven"), 0.7, prompts="a large one")
         """
         if not self.latent:
             raise ValueError("img2img's strength is a share of a latent model's levels; a model of pixels redraws from "
@@ -126,6 +129,10 @@ class Editor(Maker):
 
         The painting is noised to times[0]; a larger one gives the model more freedom. The times of a latent model are
         levels of its own; `img2img` chooses them by a strength.
+
+        >>> painting = -torch.ones(1, 1, 28, 28)
+        >>> painting[..., 4:24, 12:16] = 1
+        >>> x = fewstep.load("mnist").redraw(painting, labels=1)
         """
         if self.latent and tuple(times) == STROKE_TIMES:
             raise ValueError("These times are noise levels in pixels; for a latent model see img2img.")
@@ -136,7 +143,12 @@ class Editor(Maker):
     @torch.no_grad()
     def denoise(self, pictures: Tensor, sigma: float, *, seed: int = 0, **asked: Unpack[Asking]) -> Tensor:
         """The clean pictures in noisy ones (n, C, H, W) whose noise has standard deviation `sigma`; one network
-        call."""
+        call.
+
+        >>> model = fewstep.load("mnist")
+        >>> x = model.sample(4, labels=7)
+        >>> y = model.denoise(x + 0.5 * torch.randn_like(x), 0.5, labels=7)
+        """
         if self.latent:
             raise ValueError("Noise in pixels is no noise in latents, and this model works in latents: it cannot "
                              "remove it. img2img with a small strength redraws a picture.")  # fmt: skip
@@ -159,6 +171,8 @@ class Editor(Maker):
         """n pictures from the first picture of seed_a to that of seed_b, along the great circle between their noises.
 
         Unless `labels` says otherwise, all show the class that seed_a draws.
+
+        >>> x = fewstep.load("mnist").interpolate(seed_a=0, seed_b=1, n=8, labels=3)
         """
         sampler = chosen_sampler(self.design, None) if self.latent else "consistency"
         levels, shape = run_times(self.design, sampler, steps, times), self._inner
