@@ -139,8 +139,37 @@ def test_img2img_and_inpainting(cli, folders, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("given", "size", "made", "said"),
+    [
+        ((24, 14), (), (24, 14), ""),
+        ((33, 19), (), (32, 18), "a.png is 33×19: resized to 32×18."),  # whole latents are 2 pixels wide
+        ((60, 30), (), (44, 22), "a.png is 60×30: resized to 44×22."),  # 4 · 16² = 1024 pixels at most
+        ((60, 30), (48, 24), (48, 24), "resized to 48×24."),
+        ((24, 14), (16, 16), (16, 16), "resized and cropped in the centre to 16×16."),
+    ],
+)
+def test_an_edit_keeps_the_size_of_its_picture(cli, folders, tmp_path, given, size, made, said):
+    pixels = np.random.default_rng(0).integers(0, 256, (given[1], given[0], 3), np.uint8)
+    Image.fromarray(pixels).save("a.png")
+    Image.fromarray(np.full(given[::-1], 255, np.uint8)).save("m.png")
+    more = ("--size", *size) if size else ()
+    common = (folders / "lcm", "--image", "a.png", "--prompt", A, "-n", 1, "--steps", 1, *more)
+    redrawn = cli("edit", "img2img", *common, "--out", "redrawn")
+    assert redrawn.code == 0, redrawn.err
+    assert (said in redrawn.out) if said else ("resized" not in redrawn.out)
+    found = np.asarray(Image.open("redrawn/000000.png"))
+    assert found.shape == (made[1], made[0], 3)
+    if not said:
+        model, x = fewstep.load(folders / "lcm"), read_picture("a.png")
+        close(found[None], to_uint8(model.img2img(x, steps=1, prompts=A)))
+    assert cli("edit", "inpaint", *common, "--mask", "m.png", "--out", "filled").code == 0
+    assert Image.open("filled/000000.png").size == made
+
+
+@pytest.mark.parametrize(
     ("args", "words"),
     [
+        (["img2img", "--image", "a.png", "--prompt", A, "--size", 15, 16], "--size is two multiples of 2"),
         (["img2img", "--image", "a.png"], "--prompt"),
         (["img2img", "--image", "a.png", "--prompt", A, "--strength", 0], "strength is a number above 0"),
         (["colorize", "--image", "a.png", "--prompt", A], "Colorize fixes values of pixels"),
@@ -159,6 +188,8 @@ def test_what_cannot_be_edited(cli, folders, tmp_path, args, words):
 def test_img2img_of_pixels_is_refused(cli, tiny, tmp_path):
     save_image(tmp_path / "a.png")
     assert "redraw" in cli("edit", "img2img", tiny, "--image", "a.png").err
+    said = cli("edit", "inpaint", tiny, "--image", "a.png", "--mask", "a.png", "--size", 16, 16)
+    assert "--size is for latent models; this one makes" in said.err
     assert "no option --promt; did you mean '--prompt'?" in cli("sample", tiny, "--promt", A).err
 
 

@@ -38,7 +38,8 @@ class Convert:
     out: Annotated[str | None, arg(aliases=["-o"], metavar="PATH")] = None
     """Where to. Default, in this folder: NAME (fewstep), NAME.pt (openai), diffusers-NAME (diffusers)."""
     dtype: Annotated[Literal["float16", "float32"] | None, arg(metavar="{float16,float32}")] = None
-    """Round the weights, of a latent model those of all its parts, or widen them. Default: as they are."""
+    """Round the weights, of a latent model those of all its parts, or widen them; diffusers computes in float32 all the
+    same unless it is told a dtype. Default: as they are."""
     config: Annotated[tuple[str, ...], arg(metavar="KEY=VALUE ...")] = ()
     """OpenAI's flags of the network, where its file does not tell them."""
     parameterization: Annotated[Literal["consistency", "edm"] | None, arg(metavar="{consistency,edm}")] = None

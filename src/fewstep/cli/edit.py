@@ -1,7 +1,6 @@
 """`fewstep edit KIND SOURCE`: edits pictures with a model, without training."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewstep.cli import Misuse, chosen, sources
@@ -16,6 +15,7 @@ from fewstep.cli.edits import (
     Stroke,
     Superres,
 )
+from fewstep.cli.framing import framed, picture, size_of
 from fewstep.cli.parsing import parse
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def said(given: int, results: int) -> str:
 
 def plain(options: Edit) -> dict[str, Any]:
     """The options that decide the result; pictures by path."""
-    elsewhere, unsaid = ("source", "out", "device", "force"), ("prompt", "negative", "guidance", "strength")
+    elsewhere, unsaid = ("source", "out", "device", "force"), ("prompt", "negative", "guidance", "strength", "size")
     names = {name: value for name, value in vars(options).items()
              if name not in elsewhere and not (name in unsaid and value is None)}  # fmt: skip
     return {name: list(value) if isinstance(value, tuple) else value for name, value in names.items()}
@@ -106,18 +106,17 @@ Made = tuple[list["Tensor"], "Tensor"]
 
 
 def inpaint(model: "Model", o: Inpaint) -> Made:
-    size = model.shape[-1]
-    image, mask = picture(o.image, model), (picture(o.mask, model, channels=1) > 0).float()
+    image, mask = framed(o.image, model, o), (framed(o.mask, model, o, channels=1) > 0).float()
     if not mask.any():
         raise ValueError(f"{o.mask} is black everywhere: white marks what is to be filled.")
-    shown = (2 * mask - 1).expand(1, model.shape[0], size, size)
+    shown = (2 * mask - 1).expand_as(image)
     many, strength = image.expand(o.n, -1, -1, -1), 1.0 if o.strength is None else o.strength
     options = {"steps": o.steps, "times": o.times or None, "seed": o.seed, **asked(model, o)}
     return [image, shown], model.inpaint(many, mask[0], strength=strength, **options)
 
 
 def img2img(model: "Model", o: Img2img) -> Made:
-    image = picture(o.image, model)
+    image = framed(o.image, model, o)
     many = image.expand(o.n, -1, -1, -1)
     return [image], model.img2img(many, o.strength, steps=o.steps, seed=o.seed, **asked(model, o))
 
@@ -142,7 +141,7 @@ def superres(model: "Model", o: Superres) -> Made:
 
 
 def stroke(model: "Model", o: Stroke) -> Made:
-    painting = picture(o.image, model)
+    painting = framed(o.image, model, o)
     many = painting.expand(o.n, -1, -1, -1)
     return [painting], model.redraw(many, times=o.times, seed=o.seed, **asked(model, o))
 
@@ -175,30 +174,6 @@ def asked(model: "Model", o: Edit) -> dict[str, Any]:
     said = {"prompts": o.prompt, "negative": o.negative, "guidance": o.guidance}
     label = {} if o.label is None else {"labels": sources.label_of(o.label, model)}
     return {**label, **{name: value for name, value in said.items() if value is not None}}
-
-
-def picture(path: str, model: "Model", *, size: int | None = None, channels: int | None = None) -> "Tensor":
-    """A picture (1, C, H, W) in the model's size and channels; says so where it was changed."""
-    from fewstep.images import read_picture
-
-    size, channels = size or model.shape[-1], channels or model.shape[0]
-    width, height = size_of(path)
-    if (width, height) != (size, size):
-        cropped = "" if width == height else " and cropped in the centre"
-        print(f"{path} is {width}×{height}: resized{cropped} to {size}×{size}.")
-    return read_picture(path, size, channels)
-
-
-def size_of(path: str) -> tuple[int, int]:
-    """Width and height; FileNotFoundError, or ValueError for what is no picture."""
-    from fewstep.images.decoding import header
-    from fewstep.images.sources import missing
-
-    if not Path(path).is_file():
-        raise FileNotFoundError(missing(Path(path)))
-    with open(path, "rb") as file:
-        found = header(file, path)
-    return found.width, found.height
 
 
 def stacked(pictures: Sequence["Tensor"]) -> "Tensor":

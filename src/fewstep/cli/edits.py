@@ -11,6 +11,7 @@ Name = Annotated[str | None, arg(metavar="PATH", aliases=["-o"])]
 Words = Annotated[str | None, arg(metavar="TEXT")]
 Scale = Annotated[float | None, arg(metavar="SCALE")]
 Share = Annotated[float | None, arg(metavar="SHARE")]
+Size = Annotated[tuple[int, int] | None, arg(metavar="WIDTH HEIGHT")]
 Class = Annotated[str | None, arg(metavar="CLASS", aliases=["--labels"])]
 
 
@@ -58,6 +59,10 @@ class Inpaint(Stepped):
     """White where it is to be filled; greys count from the middle."""
     strength: Share = None
     """Latent models: below 1, what is white is redrawn from what was there (see img2img). Default 1."""
+    size: Size = None
+    """Latent models: that of the results; pictures are resized and cropped to it. Default: the picture's own, in whole
+    latents. One of more than 4 times the pixels that the model was trained on is made smaller first: beyond that memory
+    runs out and what is drawn repeats itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +75,10 @@ class Img2img(Edit):
     """How much of it is redrawn, above 0 and up to 1."""
     steps: Number = None
     """Network calls, for a diffusion model steps, of which strength takes its share. Default 4 (50)."""
+    size: Size = None
+    """Latent models: that of the results; pictures are resized and cropped to it. Default: the picture's own, in whole
+    latents. One of more than 4 times the pixels that the model was trained on is made smaller first: beyond that memory
+    runs out and what is drawn repeats itself."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from diffusers.schedulers.scheduling_lcm import LCMScheduler as Theirs
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers import (
     CLIPImageProcessor,
     CLIPTextModel,
@@ -87,6 +88,32 @@ class LatentParts(PromptPipeline, DiffusionPipeline):
     def told_guidance(self) -> bool:
         """Whether the U-Net is told the guidance scale; else guidance is a second call of it."""
         return bool(self.unet.config.time_cond_proj_dim)
+
+    @classmethod
+    def from_single_file(cls, pretrained_model_link_or_path: Any, **kwargs: Any) -> Any:
+        """A pipeline of one file in the form of Stable Diffusion's own code, or ComfyUI's, by diffusers' method.
+
+        Such a file holds weights alone. What it leaves open, shapes and tokenizers, is read out of `config`, the folder
+        of a pipeline of the same kind (weights may be missing there); without it diffusers fetches that from the Hub.
+        Raises FileNotFoundError where it cannot, ValueError for a file without all that the configuration asks for.
+        diffusers finds no guidance embedding in such a file: of a model that is told its scale, pass the `unet` too.
+        """
+        parent: Any = super()
+        try:
+            return parent.from_single_file(pretrained_model_link_or_path, **kwargs)
+        except LocalEntryNotFoundError:
+            raise FileNotFoundError(
+                f"{pretrained_model_link_or_path} is not here, or it holds weights alone and what they leave open "
+                "cannot be fetched now: give config=, the folder of a diffusers pipeline of the same kind (JSON and "
+                "tokenizers suffice)."
+            ) from None
+        except NotImplementedError as error:  # what no weight was found for is left on the meta device
+            if "meta tensor" not in str(error):
+                raise
+            raise ValueError(
+                f"In {pretrained_model_link_or_path} not all weights were found that the configuration asks for: give "
+                "config= of a pipeline of the same kind, or the part itself (for a guidance embedding, unet=…)."
+            ) from None
 
     # -- saving ------------------------------------------------------------------------------------------------------
 

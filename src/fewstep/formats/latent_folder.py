@@ -25,6 +25,7 @@ from fewstep.files import read_json, whole_folder, write_json
 from fewstep.formats.ddpm_scheduler import parameterization_of, schedule_of, scheduler_of
 from fewstep.formats.diffusers_folder import shards
 from fewstep.formats.torch_files import open_tensors
+from fewstep.networks import Architecture
 from fewstep.networks.adapters import Autoencoder, LatentUNetShape, TextEncoder, Tokenizer
 from fewstep.networks.adapters.stored import all_of, weights_file
 from fewstep.networks.adapters.text import FOLDERS
@@ -92,7 +93,7 @@ def _prompts(folder: Path, index: Mapping[str, Any], shape: LatentUNetShape) -> 
     return Prompts(str(folder), size=pictures(folder, shape)[1], zero_empty=zero)
 
 
-def pictures(folder: Path, shape: LatentUNetShape) -> tuple[int, int, int]:
+def pictures(folder: Path, shape: Architecture) -> tuple[int, int, int]:
     """(C, H, W) of the pictures of a model; nothing but JSON is read for it."""
     config = _json(folder / "vae" / "config.json")
     widths = config.get("block_out_channels") or config["encoder_block_out_channels"]
@@ -136,6 +137,16 @@ class Joined(Changed):
 
     def __getitem__(self, name: str) -> Tensor:
         return self.weights[name][name]
+
+
+def refuse_single(path: Path) -> None:
+    """Raises ValueError, with what to do, for one file in the form of Stable Diffusion's own code."""
+    if path.suffix == ".safetensors" and any(name.startswith("model.diffusion_model.") for name in safetensors(path)):
+        raise ValueError(
+            f"{path} is a whole text-to-image model in one file, which has no tokenizer: make a folder of it by "
+            f'fewstep.LatentConsistencyModelPipeline.from_single_file("{path}", config=FOLDER).save_pretrained(OUT), '
+            "where FOLDER is a diffusers pipeline of the same kind."
+        )
 
 
 def write(

@@ -56,7 +56,7 @@ def bundled() -> dict[str, Path]:
 def path(name: str) -> Path:
     """The folder of a model that comes with the package, for what takes folders but not its name:
 
-        fewstep.LatentConsistencyModelPipeline.from_pretrained(fewstep.path("words"))
+    >>> pipe = fewstep.LatentConsistencyModelPipeline.from_pretrained(fewstep.path("words"))
 
     Raises FileNotFoundError, with the nearest name, for any other.
     """
@@ -87,6 +87,12 @@ def load(
     The model computes in float32, whatever the file keeps; memory beyond the model itself is needed for one tensor at
     a time (for files from before PyTorch 1.6, for the whole file). Raises FileNotFoundError, with the nearest known
     name, for what is not there, ValueError for a damaged or dangerous file, or one that holds something else.
+
+    >>> model = fewstep.load("mnist")
+    >>> model = fewstep.load("openai/diffusers-cd_imagenet64_l2", device="cpu")
+    >>> model = fewstep.load("ema_0.9999_100000.pt", config={"image_size": 64, "num_head_channels": 64})
+    >>> model.shape
+    (3, 64, 64)
     """
     stored = read(source, config=config, parameterization=parameterization, qkv_order=qkv_order)
     try:
@@ -117,7 +123,11 @@ def read(
     elif folder:
         stored = Stored(path, "diffusers", *diffusers_folder.read_folder(folder, Path(source).name))
     else:
-        stored = Stored(path, "openai", *openai.read(path, config, qkv_order))
+        try:
+            stored = Stored(path, "openai", *openai.read(path, config, qkv_order))
+        except ValueError:
+            latent_folder.refuse_single(path)
+            raise
     if stored.format != "openai" and (config is not None or qkv_order is not None):
         raise ValueError(f"config and qkv_order are for files in OpenAI's form; {source} says itself what it is.")
     if parameterization is not None:
