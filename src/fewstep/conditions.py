@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -113,11 +113,11 @@ class Prompts(Condition):
     def ask(self, asked: Asked, seed: int, indices: range) -> Tensor:
         """Tokens, of one prompt for all or one for each; None is the empty prompt."""
         prompts = [asked or ""] if asked is None or isinstance(asked, str) else asked
-        if not isinstance(prompts, Sequence) or not all(isinstance(prompt, str) for prompt in prompts):
+        if not _are_texts(prompts):
             raise ValueError(f"This model takes prompts, words, not {asked!r}.")
         if len(prompts) not in (1, len(indices)):
             raise ValueError(f"{len(indices)} images need one prompt or {len(indices)}, not {len(prompts)}.")
-        tokens = _tokenizer(self.source)(prompts)  # type: ignore[arg-type]
+        tokens = _tokenizer(self.source)(prompts)
         return tokens.expand(len(indices), *tokens.shape[1:])
 
     @torch.no_grad()
@@ -136,6 +136,10 @@ class Prompts(Condition):
         n, width = len(embedded["prompt"]), float(self.size)
         sizes = torch.tensor([width, width, 0.0, 0.0, width, width], device=embedded["prompt"].device)
         return {**embedded, "sizes": sizes.expand(n, 6)}
+
+
+def _are_texts(asked: Any) -> TypeGuard[Sequence[str]]:
+    return isinstance(asked, Sequence) and all(isinstance(text, str) for text in asked)
 
 
 @lru_cache(maxsize=4)

@@ -97,8 +97,8 @@ def calls_of(recipe: "Recipe") -> Calls:
     objective, student, teacher = recipe.objective, Counting(), Counting()
     if not objective.denoises:
         return Calls(1, 0, 0)
-    if hasattr(objective, "distance"):  # LPIPS would fetch its weights
-        objective = replace(objective, distance=Squared())  # type: ignore[type-var]
+    if is_dataclass(objective) and hasattr(objective, "distance"):  # LPIPS would fetch its weights
+        objective = replace(objective, distance=Squared())
     t, s = objective.times(torch.tensor([0.3, 0.6], dtype=torch.float64), recipe.schedule, 0.5)
     x = torch.zeros(2, 3, 8, 8)
     draw = Draw(recipe.schedule, x, torch.ones_like(x), t.float(), s.float(), {})
@@ -142,7 +142,7 @@ def learned(recipe: "Recipe", cost: Cost) -> int:
         return cost.parameters
     network = recipe.architecture.outline()
     with torch.device("meta"):
-        lora.add_to(network.unet)  # type: ignore[arg-type]
+        lora.add_to(network.get_submodule("unet"))
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 

@@ -67,7 +67,7 @@ def described(folder: Path) -> "tuple[Design, tuple[int, int, int]]":
 
     if latent_folder.is_folder(folder):
         design = latent_folder.read_design(folder)
-        return design, latent_folder.pictures(folder, design.architecture)  # type: ignore[arg-type]
+        return design, latent_folder.pictures(folder, design.architecture)
     design = from_json(read_json(folder / "model.json"), str(folder / "model.json"))
     a = design.architecture
     return design, (a.image_channels, a.image_size, a.image_size)

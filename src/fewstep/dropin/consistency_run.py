@@ -98,11 +98,10 @@ class ConsistencyPipeline(DiffusionPipeline, ABC):
         if steps is None and timesteps is None and sigmas is None:
             raise ValueError("Give one of `num_inference_steps`, `timesteps` and `sigmas`.")
         check_components(type(self).__name__, self.unet, self.scheduler)
-        counted = timesteps is None and sigmas is None
-        if counted and spaced is not None:
-            sigmas = spaced(steps)  # type: ignore[arg-type]
+        number = steps if timesteps is None and sigmas is None else None
+        if number is not None and spaced is not None:
+            number, sigmas = None, spaced(number)
         scheduler: Any = CMStochasticIterativeScheduler.from_config(self.scheduler.config)
-        number = steps if counted and sigmas is None else None
         scheduler.set_timesteps(number, self._execution_device, timesteps, sigmas)
         if steps not in (None, 1, len(scheduler.timesteps)):
             logger.warning(f"num_inference_steps={steps} is ignored: {len(scheduler.timesteps)} levels are given.")

@@ -62,7 +62,7 @@ class Words:
     @property
     def count(self) -> int:
         """How many prompts there are."""
-        return len(listed(self.prompt)) if self.prompt is not None else len(self.prompt_embeds)  # type: ignore[arg-type]
+        return len(listed(self.prompt) if self.prompt_embeds is None else self.prompt_embeds)
 
     @property
     def negative(self) -> bool:
@@ -178,7 +178,8 @@ class PromptPipeline:
         mask = tokens.attention_mask.to(device) if masked else None
         asked = (tuple(map(tuple, tokens.input_ids.tolist())), skip, self.told_sizes, str(device))
         read = lambda: _forward(encoder, tokens.input_ids.to(device), mask, skip, self.told_sizes)  # noqa: E731
-        return self._memory(encoder, asked, read)  # type: ignore[return-value]
+        states, other = self._memory(encoder, asked, read)
+        return states, other
 
     @contextmanager
     def _scaled(self, lora_scale: float | None) -> Iterator[None]:

@@ -76,7 +76,7 @@ def with_lora(network: nn.Module, lora: Lora) -> nn.Module:
     shared = {id(part): part for part in (*network.parameters(), *network.buffers())}
     network = copy.deepcopy(network, shared)
     network.requires_grad_(False)
-    lora.add_to(network.unet)  # type: ignore[arg-type]
+    lora.add_to(network.get_submodule("unet"))
     return network
 
 
