@@ -49,7 +49,7 @@ def _pixel_models(folder: Path) -> None:
     place.parent.mkdir()
     write("diffusers", place, design_of(SMALL), weights)
     (folder / ZOO).write_text(
-        "model = dict(type='ConsistencyModel', model_path='cd_imagenet64_l2.pt', num_classes=1000, num_samples=2,\n"
+        "model = dict(type='ConsistencyModel', model_path='cd_imagenet64_l2.pt', num_classes=1000, num_samples=1,\n"
         "    sampler='multistep', steps=40, ts='0,22,39', seed=42, training_mode='consistency_distillation',\n"
         "    unet=dict(image_size=64, num_head_channels=64), denoiser=dict(sigma_data=0.5))\n"
     )
