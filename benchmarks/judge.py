@@ -1,11 +1,11 @@
-"""A reader of MNIST digits that scores generators and has no part in training or choosing them.
+"""Training of the readers of MNIST digits that score generators and have no part in training or choosing them.
 
-`judge.safetensors` (features of 96 numbers) is what published scores are read with; `selector.safetensors`,
-another architecture from another seed, is for choosing among models in development, so that the judge
-stays out of it. One thread each; the files were made by
+The judge (features of 96 numbers) is what published scores are read with; it comes with fewstep as the features `mnist`
+(`fewstep.evaluation.features.readers`). `selector.safetensors`, another architecture from another seed, is for choosing
+among models in development, so that the judge stays out of it. One thread each; the files were made by
 
     export OMP_NUM_THREADS=1 DATA=mnist-train.zip TEST=mnist-test.zip
-    python benchmarks/judge.py --data $DATA --test $TEST --out benchmarks/judge.safetensors
+    python benchmarks/judge.py --data $DATA --test $TEST --out mnist.safetensors
     python benchmarks/judge.py --data $DATA --test $TEST --out benchmarks/selector.safetensors \\
         --architecture lenet --seed 1
 """
@@ -13,17 +13,21 @@ stays out of it. One thread each; the files were made by
 import argparse
 import json
 import math
+import shlex
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from fewstep.evaluation.features.readers import ARCHITECTURES, Reader, bundled, load_reader
 from fewstep.images import Data, open_images
+
+JUDGE = bundled("mnist")
 
 
 def read_images(path: str | Path) -> tuple[Tensor, Tensor]:
@@ -31,61 +35,6 @@ def read_images(path: str | Path) -> tuple[Tensor, Tensor]:
     images = open_images(Data(str(path), channels=1, labels=True))
     pixels, labels = images.rows(np.arange(len(images)), np.zeros((len(images), 3)))
     return torch.from_numpy(pixels).float() / 127.5 - 1, torch.from_numpy(labels)
-
-
-class Reader(nn.Module):
-    """logits = linear(features(x)); x is (n, 1, 28, 28) in [−1, 1]."""
-
-    body: nn.Module
-    head: nn.Linear
-
-    def features(self, x: Tensor) -> Tensor:
-        """What the last layer sees, float32 (n, width)."""
-        return self.body(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x))
-
-
-def conv(channels_in: int, channels_out: int, size: int = 3, stride: int = 1) -> nn.Sequential:
-    layer = nn.Conv2d(channels_in, channels_out, size, stride, size // 2, bias=False)
-    return nn.Sequential(layer, nn.BatchNorm2d(channels_out), nn.ReLU())
-
-
-class Convolutional(Reader):
-    """The judge: four convolutions with batch norm, then 96 features."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        early = [conv(1, 24, 5, 2), conv(24, 48), nn.MaxPool2d(2), conv(48, 64), conv(64, 64)]
-        self.body = nn.Sequential(*early, nn.Flatten(), nn.Dropout(0.2), nn.Linear(64 * 49, 96), nn.ReLU())
-        self.head = nn.Linear(96, 10)
-
-
-class LeNet(Reader):
-    """The selector: LeNet's shape (valid 5×5 convolutions, pooled) with GELU and 64 features."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        first = [nn.Conv2d(1, 16, 5), nn.GELU(), nn.MaxPool2d(2)]
-        second = [nn.Conv2d(16, 32, 5), nn.GELU(), nn.MaxPool2d(2)]
-        self.body = nn.Sequential(*first, *second, nn.Flatten(), nn.Linear(32 * 16, 64), nn.GELU())
-        self.head = nn.Linear(64, 10)
-
-
-ARCHITECTURES = {"convolutional": Convolutional, "lenet": LeNet}
-
-
-def load_reader(path: str | Path) -> Reader:
-    """The reader in a file written by this script, in eval mode."""
-    with safe_open(str(path), framework="pt") as file:
-        reader = ARCHITECTURES[file.metadata()["architecture"]]()
-        reader.load_state_dict({name: restored(file.get_tensor(name)) for name in file.keys()})  # noqa: SIM118
-    return reader.eval().requires_grad_(False)
-
-
-def restored(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def augment(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -148,8 +97,10 @@ def main() -> None:
     images, labels = read_images(options.test)
     settings = {name: str(getattr(options, name)) for name in ("architecture", "epochs", "seed")}
     save(reader.eval(), options.out, settings)
-    measured = accuracy(load_reader(options.out), images, labels)
-    print(json.dumps(settings | {"test_accuracy": round(measured, 5), "bytes": options.out.stat().st_size}))
+    measured = f"{accuracy(load_reader(options.out), images, labels):.4f} of {len(images)} test pictures"
+    words = {"data": Path(options.data).name, "command": shlex.join(["python", *sys.argv]), "test_accuracy": measured}
+    save(reader, options.out, settings | words)
+    print(json.dumps(settings | words | {"bytes": options.out.stat().st_size}))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import torch
-from judge import load_reader, read_images
+from judge import JUDGE, load_reader, read_images
 from mnist_scores import balanced, look, row, score
 
 import fewstep
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("models", nargs="+", help="folders, optionally with @times")
     parser.add_argument("--reference", required=True, help="zip of the test images")
     parser.add_argument("--training", help="zip of training images, for a row of real ones as a yardstick")
-    parser.add_argument("--judge", default=Path(__file__).with_name("judge.safetensors"))
+    parser.add_argument("--judge", default=JUDGE)
     parser.add_argument("-n", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -53,10 +53,10 @@ def main() -> None:
     whole = look(judge, *read_images(options.reference))
     real = balanced(whole, 200)
     print(f"{'':40} {'agreement':>9} {'Fréchet':>9} {'precision':>9} {'recall':>9} {'spread':>9}")
-    print(row("real, test set", score(real, real, whole.features)))
+    print(row("real, test set", score(real, real, whole)))
     if options.training:
         training = balanced(look(judge, *read_images(options.training)), 200)
-        print(row("real, training set", score(training, real, whole.features)))
+        print(row("real, training set", score(training, real, whole)))
     labels = torch.arange(options.n) % 10
     for source in options.models:
         name, _, times = source.partition("@")
@@ -67,7 +67,7 @@ def main() -> None:
             pictures = model.sample(options.n, seed=options.seed, labels=labels, **how)
             pace = (time.perf_counter() - began) / options.n * 1e3
             images = torch.from_numpy(to_uint8(pictures)).float().permute(0, 3, 1, 2) / 127.5 - 1
-            line = row(f"  {what}", score(look(judge, images, labels), real, whole.features))
+            line = row(f"  {what}", score(look(judge, images, labels), real, whole))
             print(f"{line}   {pace:.2f} ms an image", flush=True)
 
 
