@@ -47,7 +47,7 @@ def main() -> None:
         for levels, times in schedules(model).items():
             made = model.edit(images[chosen], measurement, times=times, labels=labels[chosen])
             seen = torch.from_numpy(to_uint8(made)).float().permute(0, 3, 1, 2) / 127.5 - 1
-            print(row(f"  {levels}", score(look(judge, seen, labels[chosen]), balanced(whole, 20), whole.features)))
+            print(row(f"  {levels}", score(look(judge, seen, labels[chosen]), balanced(whole, 20), whole)))
 
 
 if __name__ == "__main__":

@@ -21,11 +21,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from judge import Reader, load_reader
-from mnist_scores import frechet
 from numpy.typing import NDArray
 from torch import Tensor
 from words_captions import DIGITS, WORDS, captions, words_of
 from words_judge import JUDGE, Seen, see
+
+from fewstep.evaluation.gaussians import Gaussian, frechet
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,9 @@ def share(right: NDArray) -> float:
 
 def score(seen: Seen, prompts: Sequence[str], real: Seen) -> Scores:
     """The scores of pictures drawn for these prompts, beside all the real pictures."""
-    far = frechet(seen.features, real.features), frechet(seen.ink_features, real.ink_features)
-    return Scores(**agreement(seen, prompts), white=share(seen.white), frechet=far[0], ink=far[1])
+    pairs = (seen.features, real.features), (seen.ink_features, real.ink_features)
+    far, ink = (frechet(Gaussian.of(ours), Gaussian.of(theirs)) for ours, theirs in pairs)
+    return Scores(**agreement(seen, prompts), white=share(seen.white), frechet=far, ink=ink)
 
 
 def scores(pictures: Tensor, prompts: Sequence[str], real: Reference, judge: Reader | None = None) -> Scores:

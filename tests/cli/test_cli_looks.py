@@ -3,14 +3,12 @@
 import json
 import shutil
 
-import numpy as np
 import pytest
 import torch
 from cli_helpers import save_image
 from PIL import Image
 
 import fewstep
-from fewstep.cli.likeness import Likeness
 from fewstep.cli.models import lines
 
 
@@ -96,6 +94,10 @@ def test_times_compares_with_data(cli, tiny):
     said = cli("times", tiny, "--data", "digits", "-n", 20, "--points", 2, "--tolerance", 0.5)
     assert said.code == 0, said.err
     assert "best: --times 80 " in said.out
+    said = cli("times", tiny, "--data", "digits", "-n", 20, "--points", 2, "--tolerance", 0.5, "--by", "precision",
+               "--features", "digits")  # fmt: skip
+    assert said.code == 0, said.err
+    assert "did you mean 'energy'?" in cli("times", tiny, "--data", "digits", "--by", "enrgy").err
 
 
 @pytest.mark.parametrize(
@@ -116,18 +118,3 @@ def test_times_errors(cli, tiny, args, words):
 
 def test_a_diffusion_model_has_no_times(cli, models):
     assert "diffusion model" in cli("times", models["teacher"], "--data", "digits").err
-
-
-def test_likeness_tells_the_real_from_the_spoilt():
-    rng = np.random.default_rng(0)
-    with np.load(fewstep.__path__[0] + "/images/bundled/digits.npz") as found:
-        images = next(array for array in found.values() if array.ndim >= 3)
-    x = torch.from_numpy(rng.permutation(images.reshape(-1, 1, 8, 8)).astype(np.float32)) / 127.5 - 1
-    likeness, real = Likeness(x[:600]), x[600:1200]
-    noisy = real + 0.2 * torch.randn(real.shape)
-    blurred = torch.nn.functional.avg_pool2d(real, 3, 1, 1)
-    fewer = real[:60].repeat(10, 1, 1, 1)
-    base = likeness(real)
-    assert abs(base) < 0.004
-    for spoilt in (noisy, blurred, fewer):
-        assert likeness(spoilt) > 3 * abs(base)

@@ -25,9 +25,10 @@ class Times:
     """Search for the times at which a consistency model is best called.
 
     Each call's time is found after the ones before it, with the same noise for every try. The score compares the
-    pictures with data in simple features; a better judge of your pictures can be given as a Python function:
+    pictures with data in simple features, unless others are named, or a judge of your own as a Python function:
 
       fewstep times mnist --data mnist-test.zip --steps 3
+      fewstep times mnist --data mnist-test.zip --by fd --features mnist
       fewstep times mnist --score my_judge:score        # score(x, labels) -> float, smaller is better"""
 
     source: Annotated[Positional[str], arg(metavar="SOURCE")]
@@ -36,6 +37,10 @@ class Times:
     """Real pictures to compare with, held out from training if possible."""
     score: Annotated[str | None, arg(metavar="MODULE:FUNCTION")] = None
     """A score of your own, in the place of --data."""
+    by: Annotated[str, arg(metavar="NAME")] = "energy"
+    """Which score against the data: energy, fd, kid, precision, … (see: fewstep evaluate)."""
+    features: Annotated[str, arg(metavar="NAME|FILE")] = "simple"
+    """Whose features: simple, mnist, digits, inception, or a file."""
     steps: int = 2
     """Times up to this many calls."""
     n: Annotated[int, arg(aliases=["-n"])] = 1000
@@ -101,21 +106,26 @@ def judge(options: Times, model: "Model") -> "tuple[Score, Tensor | None]":
     if options.score is not None:
         labels = torch.arange(options.n) % model.num_classes if model.num_classes else None
         return own_score(options.score), labels
-    from fewstep.cli.likeness import Likeness
-    from fewstep.images import Data, open_images
-    from fewstep.images.opening import signed
+    from fewstep.evaluation import SCORES, Yardstick
+    from fewstep.evaluation.scores import chosen
+    from fewstep.images import Data
 
+    chosen([options.by])
     channels, size, _ = model.shape
-    images = open_images(Data(str(options.data), size=size, channels=channels))
-    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: options.n].tolist()
-    data = torch.stack([signed(images.picture(i)).permute(2, 0, 1) for i in chosen])
-    labels = torch.tensor([int(images.labels[chosen[i % len(chosen)]]) for i in range(options.n)])
+    data = Data(str(options.data), size=size, channels=channels)
+    measure = Yardstick(data, features=options.features, scores=options.by, at_most=options.n, seed=options.seed,
+                        device=str(model.device))  # fmt: skip
+    real, better = measure.pictures, SCORES[options.by].better
+
+    def score(x: "Tensor", labels: "Tensor | None") -> float:
+        value = measure(x)[options.by]
+        return value if better == "lower" else -value if better == "higher" else abs(value - 1)
+
     if not model.num_classes:
-        labels = None
-    elif images.num_classes != model.num_classes:
-        labels = torch.arange(options.n) % model.num_classes
-    likeness = Likeness(data)
-    return (lambda x, labels: likeness(x)), labels
+        return score, None
+    if real.labels is None or real.num_classes != model.num_classes:
+        return score, torch.arange(options.n) % model.num_classes
+    return score, torch.tensor([int(real.labels[i % len(real)]) for i in range(options.n)])
 
 
 def own_score(name: str) -> Any:

@@ -23,6 +23,7 @@ from fewstep.conditions import Asked
 from fewstep.evaluation import caching, sets
 from fewstep.evaluation.giving import fitting, inapt, lacking, unfair
 from fewstep.evaluation.opening import Asking, Named, Side, opened
+from fewstep.evaluation.pictures import Pictures
 from fewstep.evaluation.report import Line, Report, Told
 from fewstep.evaluation.scores import SCORES, chosen
 from fewstep.evaluation.sets import Gathered, Progress, kinds_of
@@ -96,6 +97,7 @@ class Yardstick:
         features: "str | os.PathLike | nn.Module | Features" = "auto",
         scores: str | Sequence[str] | None = None,
         n: int | None = None,
+        at_most: int | None = None,
         size: int | None = None,
         channels: int | None = None,
         seed: int = 0,
@@ -105,14 +107,14 @@ class Yardstick:
         split: bool = False,
         progress: Progress | None = None,
     ):
-        """See `evaluate`; `n` is the number of the reference's pictures."""
+        """See `evaluate`; `n` is the number of the reference's pictures, or all of them up to `at_most`."""
         if batch < 1:
             raise ValueError(f"batch is at least 1, not {batch}.")
         self.wanted = None if scores is None else chosen([scores] if isinstance(scores, str) else scores)
         self.seed, self.batch, self.cache, self.progress = seed, batch, cache, progress
         self.device = pick_device(device)
         self.sharing = Sharing.of_group() if split else Sharing()
-        ask = Asking(n, size, channels, seed, device=str(self.device))
+        ask = Asking(n, size, channels, seed, device=str(self.device), at_most=at_most)
         self.reference = None if reference is None else opened(reference, ask, called="the reference")
         self._features = None if isinstance(features, str) and features == "auto" else self._opened(features)
         self._theirs: _Seen | None = None
@@ -155,6 +157,13 @@ class Yardstick:
             )
 
         return self.sharing.told(report)
+
+    @property
+    def pictures(self) -> Pictures:
+        """The reference's; ValueError where there are none."""
+        if self.reference is None or self.reference.pictures is None:
+            raise ValueError("There is no reference with pictures.")
+        return self.reference.pictures
 
     def features_for(self, side: Side) -> Features:
         """The features; "auto" is settled by the first picture of the reference, else of the samples."""
@@ -225,12 +234,16 @@ class Yardstick:
             reason = lacking(score, ours, theirs, features)
             if reason and self.wanted is not None:
                 raise ValueError(f"The score '{score.name}' cannot be had: {reason}.")
-            if self.wanted is None and not reason:
-                reason = inapt(score, ours, classes, features)
-            if reason:
+            reason = reason or (None if self.wanted is not None else inapt(score, ours, classes, features))
+            try:
+                if reason is None:
+                    lines.append(_line(score, features, ours, theirs, self.seed))
+            except ValueError as error:
+                if self.wanted is not None:
+                    raise
+                reason = str(error).rstrip(".")
+            if reason is not None:
                 left_out[score.name] = reason
-            else:
-                lines.append(_line(score, features, ours, theirs, self.seed))
         return lines, left_out
 
 

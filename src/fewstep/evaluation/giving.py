@@ -67,9 +67,10 @@ def unfair(lines: Iterable[Line], samples: Set, reference: Set | None, features:
     """What has to be said of the numbers of pictures."""
     notes = []
     sides = [side for side in (samples, reference) if side is not None and side.features is not None]
+    seen = [side for side in sides if side.gaussian is None or side.gaussian.n]  # not the statistics of a file
     if len(sides) == 2 and sides[0].n != sides[1].n:
         notes.append(f"{sides[0].n:,} samples, {sides[1].n:,} pictures in the reference: say both beside the numbers.")
-    few = {(side.name, side.n, fair): line.title for line in lines for side in sides
+    few = {(side.name, side.n, fair): line.title for line in lines for side in seen
            if side.n < (fair := SCORES[line.name].fair(features.dimension))}  # fmt: skip
     for (name, n, fair), title in few.items():
         notes.append(f"{title} is biased: {name} holds {n:,} pictures, and from {fair:,} on it is fair; compare it "

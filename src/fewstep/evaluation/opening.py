@@ -30,6 +30,7 @@ from fewstep.formats.releases import RELEASES
 from fewstep.images import Data, Images
 from fewstep.images.arrays import read_arrays
 from fewstep.images.bundled import BUNDLED
+from fewstep.images.decoding import SUFFIXES
 from fewstep.images.sources import missing
 from fewstep.model import Model
 
@@ -78,6 +79,8 @@ class Asking:
     """The other keywords of `Model.sample`: steps, times, guidance, sampler."""
     device: str = "auto"
     """Where a model draws."""
+    at_most: int | None = None
+    """All there are up to so many, in the place of n; stored pictures only."""
 
 
 def opened(what: Named, ask: Asking, *, called: str, beside: Side | None = None, drawn: bool = False) -> Side:
@@ -89,9 +92,12 @@ def opened(what: Named, ask: Asking, *, called: str, beside: Side | None = None,
         return _drawn(what, called, ask, beside)
     if isinstance(what, Tensor | np.ndarray):
         data = Data(called, size=ask.size, channels=ask.channels)
-        return Side(called, Stored(data, ask.n, ask.seed, Given(what, called)))
-    if isinstance(what, Data | Images):
-        return _stored(what.data if isinstance(what, Images) else what, ask)
+        return Side(called, Stored(data, ask.n, ask.seed, Given(what, called), ask.at_most))
+    if isinstance(what, Images):
+        data = resized(what.data, ask.size, ask.channels)
+        return Side(data.path, Stored(data, ask.n, ask.seed, what.origin, ask.at_most))
+    if isinstance(what, Data):
+        return _stored(what, ask)
     name = os.fspath(what)
     kind = kind_of(name)
     if kind == "either":
@@ -105,7 +111,7 @@ def kind_of(name: str) -> str:
     """Whether a name is that of `pictures`, of a `model`, or of `either`; FileNotFoundError for none of them."""
     path = Path(name).expanduser()
     if path.is_file():
-        return "pictures" if path.suffix.lower() in PICTURES else "model"
+        return "pictures" if path.suffix.lower() in (*PICTURES, *SUFFIXES) else "model"
     if path.is_dir():
         return "pictures" if local(path) is None else "model"
     if name in BUNDLED or name.startswith("pipe:") or "{" in name:
@@ -139,13 +145,13 @@ def _stored(data: Data, ask: Asking) -> Side:
     data = resized(data, ask.size, ask.channels)
     path = Path(data.path).expanduser()
     if path.suffix.lower() != ".npz" or not path.is_file():
-        return Side(data.path, Stored(data, ask.n, ask.seed))
+        return Side(data.path, Stored(data, ask.n, ask.seed, None, ask.at_most))
     present, statistics = read_arrays(path, STATISTICS)
     if statistics:
         _check(statistics, data.path)
     alone = bool(statistics) and not {"images", "arr_0"} & set(present)
     mark = hashlib.blake2b(b"".join(values.tobytes() for values in statistics.values()), digest_size=8).hexdigest()
-    pictures = None if alone else Stored(data, ask.n, ask.seed)
+    pictures = None if alone else Stored(data, ask.n, ask.seed, None, ask.at_most)
     return Side(data.path, pictures, statistics, mark if alone else "")
 
 
@@ -180,10 +186,11 @@ def _prompts(
         return None
     if prompts:
         return [prompts[i % len(prompts)] for i in range(n)]
-    if other is None or other.captions is None:
+    said = None if other is None else other.captions
+    if other is None or said is None:
         raise ValueError(f"{name} is told what to draw in words: give a file of prompts (--prompts), or a reference "
                          "whose pictures have captions.")  # fmt: skip
-    return [other.captions[i] for i in _spread(len(other), n)]
+    return [said[i] for i in _spread(len(other), n)]
 
 
 def _labels(model: Model, labels: Asked, n: int, other: Pictures | None) -> NDArray[np.int64] | None:

@@ -37,10 +37,13 @@ class Pictures(ABC):
     """(n,), or None without labels."""
     num_classes: int = 0
     """How many classes the labels count; 0 without."""
-    captions: list[str] | None = None
-    """What is said of each, or was asked for."""
     reasons: dict[str, str]
     """Damaged files found so far, and why."""
+
+    @property
+    def captions(self) -> list[str] | None:
+        """What is said of each, or was asked for; None without."""
+        return None
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -73,18 +76,24 @@ class Pictures(ABC):
 class Stored(Pictures):
     """Pictures that are there: all of them, or n drawn at random from the seed."""
 
-    def __init__(self, data: Data, n: int | None = None, seed: int = 0, origin: Source | None = None):
+    def __init__(self, data: Data, n: int | None = None, seed: int = 0, origin: Source | None = None,
+                 at_most: int | None = None):  # fmt: skip
         self.name, self.data, self.reasons = data.path, data, {}
         self._source = source(data) if origin is None else origin
+        n = min(at_most, len(self._source)) if n is None and at_most is not None else n
         self._rows = chosen(len(self._source), n, seed, data.path)
         self._whole = n is None or n == len(self._source)
-        labels, said = self._source.labels, None if data.captions is False else self._source.captions
+        labels = self._source.labels
         self.labels = None if labels is None else labels[self._rows]
         self.num_classes = len(self._source.class_names)
-        self.captions = None if said is None else [said[i] or "" for i in self._rows]
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def captions(self) -> list[str] | None:
+        said = None if self.data.captions is False else self._source.captions
+        return None if said is None else [said[i] or "" for i in self._rows]
 
     def read(self, rows: range) -> list[Tensor | None]:
         numbers = self._rows[rows.start : rows.stop].tolist()
@@ -158,23 +167,27 @@ class Drawn(Pictures):
     ):
         """`labels` and `prompts` are one for each; `how` the other keywords of `Model.sample`."""
         self.name, self.reasons, self.labels, self.num_classes = name, {}, labels, model.num_classes
-        self.captions = None if prompts is None else list(prompts)
+        self._prompts = None if prompts is None else list(prompts)
         self._model, self._n, self._seed, self._how = model, n, seed, dict(how or {})
 
     def __len__(self) -> int:
         return self._n
 
+    @property
+    def captions(self) -> list[str] | None:
+        return self._prompts
+
     def read(self, rows: range) -> list[Tensor | None]:
         part = slice(rows.start, rows.stop)
         asked: dict[str, Any] = {} if self.labels is None else {"labels": self.labels[part].tolist()}
-        asked |= {} if self.captions is None else {"prompts": self.captions[part]}
+        asked |= {} if self._prompts is None else {"prompts": self._prompts[part]}
         x = self._model.sample(len(rows), first=rows.start, seed=self._seed, batch=len(rows), **asked, **self._how)
         return list(torch.from_numpy(to_uint8(x)).permute(0, 3, 1, 2))
 
     def how(self) -> dict[str, Any]:
         sampler = self._how.get("sampler") or ("consistency" if self._model.consistent else None)
         levels = {} if sampler != "consistency" else {
-            "times": self._model.times(self._how.get("steps"), self._how.get("times"))}  # fmt: skip
+            "times": tuple(self._model.times(self._how.get("steps"), self._how.get("times")))}  # fmt: skip
         return {"seed": self._seed, **{k: v for k, v in self._how.items() if v is not None}, **levels}
 
 

@@ -35,7 +35,7 @@ class Told:
     def __str__(self) -> str:
         count = "an unknown number of" if self.n is None else f"{self.n:,}"
         drawn = ", ".join(f"{name} {_plain(value)}" for name, value in self.how.items())
-        skipped = f", {len(self.damaged)} damaged ones skipped" if self.damaged else ""
+        skipped = f", {len(self.damaged)} damaged skipped" if self.damaged else ""
         return f"{self.name}: {count} pictures{f', {self.kind}' if self.kind else ''}{skipped}" + (
             f", drawn ({drawn})" if drawn else "")  # fmt: skip
 

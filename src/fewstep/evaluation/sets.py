@@ -197,9 +197,10 @@ def _known(side: Side, mean: str, covariance: str) -> Gaussian | None:
 
 def texts(pictures: Pictures, found: Gathered, features: Features, batch: int = 256) -> Tensor | None:
     """Embeddings (n, d) of what was asked for, each prompt read once; None without captions."""
-    if pictures.captions is None:
+    captions = pictures.captions
+    if captions is None:
         return None
-    said = [pictures.captions[i] for i in found.rows]
+    said = [captions[i] for i in found.rows]
     table = sorted(set(said))
     places = {text: k for k, text in enumerate(table)}
     read = torch.cat([features.text(table[k : k + batch]).float().cpu() for k in range(0, len(table), batch)])

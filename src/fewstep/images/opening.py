@@ -46,6 +46,11 @@ class Images:
         return len(self._sound)
 
     @property
+    def origin(self) -> Source:
+        """Where they come from, the damaged ones included."""
+        return self._source
+
+    @property
     def num_classes(self) -> int:
         """0 without labels."""
         return len(self.class_names)
