@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fewstep.distances import L1, Huber, PseudoHuber, Squared
+from fewstep.distances import L1, Huber, PseudoHuber, RandomFilters, Squared, _filters
 
-ALL = [L1(), Squared(), Squared(size=32), PseudoHuber(), PseudoHuber(c=0.5), Huber(), Huber(c=0.1)]
+ALL = [L1(), Squared(), Squared(size=32), PseudoHuber(), PseudoHuber(c=0.5), Huber(), Huber(c=0.1), RandomFilters()]
 
 
 def pictures(n=3, size=8):
@@ -63,3 +63,24 @@ def test_gradients_are_finite_where_both_agree(distance):
 def test_huber_is_of_each_value_by_itself(c):
     x, y = pictures()
     torch.testing.assert_close(Huber(c)(x, y), (torch.hypot(x - y, torch.tensor(c)) - c).mean((1, 2, 3)))
+
+
+def test_random_filters_compare_directions_of_features_at_every_scale():
+    """By hand for one scale: 1 × 1 pictures of two channels see one weight a filter, the one in the middle."""
+    x, y = torch.randn(3, 2, 1, 1), torch.randn(3, 2, 1, 1)
+    ((weight, bias),) = _filters((5,), 2, 3, x.device, x.dtype)
+    sees = lambda a: F.normalize(F.relu(a.flatten(1) @ weight[:, :, 1, 1].T + bias), dim=1)  # noqa: E731
+    wanted = ((sees(x) - sees(y)) ** 2).sum(1)
+    torch.testing.assert_close(RandomFilters((5,), seed=3)(x, y), wanted, rtol=1e-4, atol=1e-5)
+    x, y = pictures()
+    assert not torch.equal(RandomFilters(seed=1)(x, y), RandomFilters()(x, y))
+    torch.testing.assert_close(RandomFilters()(x, y)[:1], RandomFilters()(x[:1], y[:1]))
+    assert (RandomFilters()(x, y) < 2 * 3).all()  # three scales, features that are never negative
+
+
+def test_random_filters_give_a_gradient_to_both_sides():
+    x, y = (a.requires_grad_(True) for a in pictures())
+    RandomFilters()(x, y).sum().backward()
+    assert x.grad is not None
+    assert y.grad is not None
+    assert float(x.grad.norm()) > 0 < float(y.grad.norm())

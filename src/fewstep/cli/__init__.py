@@ -17,6 +17,7 @@ VERBS = {
     "train": "train a model by a recipe",
     "sample": "draw pictures",
     "edit": "inpaint, img2img, colorize, superres, stroke, denoise, interpolate",
+    "plot": "pictures of training runs, and a report to send",
     "data": "look at pictures before training on them: data check PATH",
     "evaluate": "score pictures or a model against a reference: Fréchet distance, KID, precision, …",
     "convert": "write a model in another form: fewstep's, OpenAI's, diffusers'",
@@ -30,7 +31,7 @@ HELP = f"""usage: fewstep VERB ...
 
 Train, sample and edit consistency models.
 
-{chr(10).join(f"  {verb:8} {about}" for verb, about in VERBS.items())}
+{chr(10).join(f"  {verb:9} {about}" for verb, about in VERBS.items())}
 
 fewstep VERB --help says more. Every verb takes --debug (or FEWSTEP_DEBUG=1), which shows where an error comes from.
 """

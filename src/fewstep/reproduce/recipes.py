@@ -1,0 +1,148 @@
+"""The runs of the studies as recipes: one network, one batch, one optimizer; what a study is about differs.
+
+    teacher            EDM's denoising
+    heun-18 …          CD from the teacher's weights: L2, EMA target with μ = 0.9, N = 18, unless the name says more
+    pd                 progressive distillation from 16 steps to one, as long as CD
+    ct ict ect …       from random weights, all with the same number of steps: two passes forward, one back
+
+A run's folder is named after all that decides what it produces, the data and its teacher included: studies that need
+the same run share it, and a changed recipe is another run.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fewstep.codec import encode
+from fewstep.discretizations import Grid, Growing
+from fewstep.distances import L1, Distance, RandomFilters, Squared
+from fewstep.networks import CompactShape
+from fewstep.objectives import (
+    ConsistencyDistillation,
+    ConsistencyTraining,
+    Diffusion,
+    Objective,
+    ProgressiveDistillation,
+)
+from fewstep.recipes import parts
+from fewstep.reproduce.setting import Lengths, Pictures, Setting
+from fewstep.solvers import Euler, Heun, Solver
+from fewstep.targets import AdaptiveEma, Ema, Same, StopGradient, Target
+from fewstep.training.optimizers import AdamW, RAdam
+from fewstep.training.recipe import FREE, Recipe
+from fewstep.weightings import Uniform
+
+GRIDS = (9, 18, 36, 72)
+"""N of the studies of solvers and grids."""
+
+TIMES = ((80.0,), (80.0, 2.6), (80.0, 10.0, 2.6, 0.8))
+"""Sampling times of consistency models, for 1, 2 and 4 calls."""
+
+POINTS = 6
+"""So often a run is scored on its way, evenly spread."""
+
+MU = 0.9
+SMALL, LARGE = 6, 60
+"""N of consistency training on a fixed grid, and where the growing one ends."""
+
+
+def distilled(distance: Distance, n: int = 18, solver: Solver | None = None, target: Target | None = None) -> Objective:
+    """Consistency distillation as the studies have it."""
+    return ConsistencyDistillation(Grid(n), distance, Uniform(), target or Ema(MU), solver or Heun())
+
+
+def trained(grid: Grid | Growing, target: Target) -> Objective:
+    """Consistency training as the studies have it."""
+    return ConsistencyTraining(grid, Squared(), Uniform(), target)
+
+
+OBJECTIVES: dict[str, Callable[[], Objective]] = {
+    "teacher": lambda: Diffusion(p_mean=-0.4, p_std=1.4),
+    **{f"heun-{n}": lambda n=n: distilled(Squared(), n) for n in GRIDS},
+    **{f"euler-{n}": lambda n=n: distilled(Squared(), n, Euler()) for n in GRIDS},
+    "l1": lambda: distilled(L1()),
+    "perceptual": lambda: distilled(RandomFilters()),
+    "stop-gradient": lambda: distilled(Squared(), target=StopGradient()),
+    "both-sides": lambda: distilled(Squared(), target=Same()),
+    "pd": lambda: ProgressiveDistillation(first_steps=16),
+    "ct": lambda: trained(Growing(2, LARGE), AdaptiveEma(0.9)),
+    "ct-small": lambda: trained(Grid(SMALL), Ema(0.9)),
+    "ct-large": lambda: trained(Grid(LARGE), Ema(0.99)),
+    "ct-both-sides": lambda: trained(Growing(2, LARGE), Same()),
+    "ict": lambda: parts.ict(s_0=10, s_1=40, p_mean=-0.4, p_std=1.6, c=0.03),
+    "ect": lambda: parts.ect(stages=4, p_mean=-0.4, p_std=1.6, c=0.03),
+}
+"""What each run minimises, by the run's name."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run of one seed, and where it lies."""
+
+    name: str
+    """As in OBJECTIVES."""
+    seed: int
+    recipe: Recipe
+    folder: Path
+    samples: int
+    """Pictures that are drawn of it at every point."""
+    teacher: "Job | None" = None
+    """The teacher of its seed: for all but teachers, since all are compared with it."""
+
+
+def jobs(names: list[str], setting: Setting, pictures: Pictures, folder: Path) -> list[Job]:
+    """The runs of these names for all seeds, seed by seed; each seed's teacher comes first."""
+    digest, deviation, made = pictures.digest, pictures.deviation, []
+    for seed in range(setting.seeds):
+        base = _base(setting, pictures, seed, deviation)
+        teacher = _job(_teacher(base, setting.lengths), setting, folder, digest, None)
+        rest = [name for name in OBJECTIVES if name in names and name != "teacher"]
+        made += [teacher, *(_student(name, base, setting, folder, digest, teacher) for name in rest)]
+    return made
+
+
+def _base(setting: Setting, pictures: Pictures, seed: int, deviation: float) -> Recipe:
+    return Recipe(
+        objective=OBJECTIVES["teacher"](),
+        data=pictures.data,
+        architecture=CompactShape(widths=(48, 64), blocks=1, skips="level"),
+        sigma_data=deviation,
+        batch=64,
+        ema=(0.99,),
+        seed=seed,
+        times=TIMES,
+        preview_every=1_000_000_000,
+    )
+
+
+def _teacher(base: Recipe, lengths: Lengths) -> Recipe:
+    optimizer = AdamW(lr=4e-3, betas=(0.9, 0.99), warmup=30, decay="cosine")
+    return replace(base, name="teacher", optimizer=optimizer, steps=lengths.teacher, times=())
+
+
+def _student(name: str, base: Recipe, setting: Setting, folder: Path, digest: str, teacher: Job) -> Job:
+    objective, lengths = OBJECTIVES[name](), setting.lengths
+    needs = objective.needs_teacher
+    recipe = replace(
+        base,
+        name=name,
+        objective=objective,
+        teacher=str(teacher.folder) if needs else None,
+        steps=lengths.distilled if needs else lengths.nothing,
+        optimizer=RAdam(lr=1e-3 if needs else 2e-3, betas=(0.9, 0.99), decay="cosine"),
+        times=TIMES if objective.consistent else (),
+    )
+    return _job(recipe, setting, folder, digest, teacher)
+
+
+def _job(recipe: Recipe, setting: Setting, folder: Path, data: str, teacher: Job | None) -> Job:
+    recipe = replace(recipe, checkpoint_every=max(1, recipe.steps // POINTS))
+    above = teacher.folder.name if teacher else ""
+    known = {"recipe": encode(recipe), "data": data, "teacher": above, "samples": setting.samples}
+    for field in ("data", "teacher", *FREE):
+        known["recipe"].pop(field)  # type: ignore[union-attr]
+    digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:10]
+    place = folder / "runs" / f"{recipe.name}-{recipe.seed}-{digest}"
+    return Job(recipe.name, recipe.seed, recipe, place, setting.samples, teacher)

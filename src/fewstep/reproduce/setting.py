@@ -1,0 +1,122 @@
+"""What a study is made on: the pictures, how long a run is, how many seeds. Everything else follows from it.
+
+Without data of your own it is the 1,797 digits of 8×8 pixels that come with the package. Other pictures are made small
+once (MNIST to 8×8) and kept in the study's folder, so that no run decodes them again. A minute is enough for a good
+teacher of 8×8 pixels, not of 12×12.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewstep.files import whole_file
+from fewstep.images import Data, open_images
+
+REFERENCE = 10_000
+"""At most so many pictures are what samples are compared with, evenly spread over the data."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Training steps of the kinds of runs. They are fixed before anything is measured."""
+
+    teacher: int
+    """The diffusion model."""
+    distilled: int
+    """A student that begins as the teacher."""
+    nothing: int
+    """A model that begins at random weights."""
+
+
+FULL = Lengths(teacher=2000, distilled=800, nothing=1100)
+"""At most a minute of one slow core each, on 8×8 pixels."""
+
+QUICK = Lengths(teacher=500, distilled=150, nothing=300)
+"""A quarter of that."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every run of a study shares."""
+
+    data: str = "digits"
+    """Pictures to learn from, as in `fewstep train --data`."""
+    size: int | None = None
+    """Side to which pictures are made small; None is 8."""
+    seeds: int = 3
+    """Every run is done with so many seeds, its teacher's included."""
+    quick: bool = False
+    """Short runs."""
+    features: str | None = None
+    """What the Fréchet distance is taken from; None is a reader of digits: "digits" for the package's, else "mnist"."""
+    samples: int = 2000
+    """Pictures that a score is taken of."""
+
+    def __post_init__(self):
+        if self.seeds < 1 or self.samples < 20:
+            raise ValueError(f"seeds is at least 1 and samples at least 20, not {self.seeds} and {self.samples}.")
+        if self.size is not None and self.size % 4:
+            raise ValueError(f"size is a multiple of 4, such as 8 or 12, not {self.size}: the network halves it twice.")
+
+    @property
+    def lengths(self) -> Lengths:
+        return QUICK if self.quick else FULL
+
+    @property
+    def side(self) -> int:
+        """Pixels of a side."""
+        return self.size or 8
+
+    @property
+    def judged_by(self) -> str:
+        """The name of the features."""
+        return self.features or ("digits" if self.data == "digits" and self.side == 8 else "mnist")
+
+    def opened(self, folder: Path) -> "Pictures":
+        """The small pictures, from the study's folder or made for it. Raises what `open_images` does."""
+        if self.data == "digits" and self.side == 8:
+            return Pictures(Data("digits"))
+        stored = folder / f"data-{_name(self.data)}-{self.side}.npz"
+        if not stored.is_file():
+            images = open_images(Data(self.data, size=self.side))
+            with whole_file(stored) as aside:
+                rows = np.stack([images.picture(i) for i in range(len(images))])
+                np.savez(aside, images=rows, labels=images.labels)
+        return Pictures(Data(str(stored)))
+
+
+class Pictures:
+    """The pictures that all runs of a study learn from."""
+
+    def __init__(self, data: Data):
+        self.data, self.images = data, open_images(data)
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits of the pictures and their labels: part of every run's name."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.images.labels.astype(np.int64)).tobytes())
+        for start in range(0, len(self.images), 1000):
+            digest.update(np.ascontiguousarray(self.some(range(start, min(start + 1000, len(self.images))))).tobytes())
+        return digest.hexdigest()[:16]
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation of the pictures' values in [-1, 1], for the preconditioning."""
+        return round(float(self.reference.std() / 127.5), 2)
+
+    @property
+    def reference(self) -> NDArray[np.uint8]:
+        """uint8 (n, C, H, W), what samples are compared with."""
+        n = len(self.images)
+        return self.some(np.linspace(0, n - 1, min(n, REFERENCE)).round().astype(int).tolist())
+
+    def some(self, rows) -> NDArray[np.uint8]:
+        return np.stack([self.images.picture(i).transpose(2, 0, 1) for i in rows])
+
+
+def _name(data: str) -> str:
+    """A name for a file from that of the data, with 8 hex digits of the whole path."""
+    return f"{Path(data).stem}-{hashlib.sha256(str(Path(data).expanduser().resolve()).encode()).hexdigest()[:8]}"

@@ -1,0 +1,180 @@
+"""The studies: which runs each compares, what the paper claims of them, and whether the numbers say so.
+
+    distance        a. CD with a perceptual distance, L2, L1                 Song et al. 2023, figure 3a
+    heun-vs-euler   b. CD with Heun and Euler steps at N = 9, 18, 36, 72     figure 3b
+    n               c. CD with Heun steps, by N                              figure 3c
+    schedules       d. CT with a small, a large and a growing N              figure 3d
+    target          e. EMA, stop-gradient, gradient through both sides       section 4
+    progressive     f. CD and progressive distillation in 1, 2, 4 steps      figure 4
+    steps           g. one call, two and more, the same noise                table 1, figure 5
+    from-nothing       CT, iCT, ECT from random weights; time against score for all
+
+A claim "X beats Y" holds where the mean over seeds of the difference is beyond its 95% interval; it fails where the
+difference is beyond it in the other direction; else the seeds do not decide. The difference is taken seed by seed: both
+runs of a pair share data order, noise, times and teacher.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fewstep.reproduce.recipes import GRIDS
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One line of a table: a run, drawn in so many calls."""
+
+    run: str
+    """As in `recipes.OBJECTIVES`."""
+    calls: int = 1
+    title: str = ""
+    """How a reader calls it."""
+    at: int | None = None
+    """Where it stands on the horizontal axis: N, calls; None where that is time."""
+    curve: str = ""
+    """Which curve it belongs to."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """X beats Y, as the paper has it."""
+
+    better: tuple[str, int]
+    """(run, calls) that should have the smaller distance."""
+    worse: tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question, the runs that answer it, and how the answer is drawn."""
+
+    name: str
+    title: str
+    claim: str
+    """The paper's words, in ours."""
+    shown: tuple[Shown, ...]
+    claims: tuple[Claim, ...]
+    against: Literal["N", "calls", "seconds", "method"]
+    """The horizontal axis of the plot."""
+    closed: str = ""
+    """What the closed form is, where there is one; `forms.py` has the numbers."""
+
+    @property
+    def runs(self) -> list[str]:
+        return list(dict.fromkeys(shown.run for shown in self.shown))
+
+
+def _beats(better: str, *worse: str) -> tuple[Claim, ...]:
+    return tuple(Claim((better, 1), (other, 1)) for other in worse)
+
+
+def _grids(solver: str) -> tuple[Shown, ...]:
+    word = solver.capitalize()
+    return tuple(Shown(f"{solver}-{n}", 1, f"{word}, N = {n}", n, word) for n in GRIDS)
+
+
+STUDIES = {
+    study.name: study
+    for study in (
+        Study(
+            "distance",
+            "Distance of consistency distillation",
+            "LPIPS beats ℓ2 and ℓ1, at every moment of training and by far. Here a distance with random filters in "
+            "LPIPS's form stands for it, which the judge does not know.",
+            tuple(
+                Shown(run, 1, title, curve=title)
+                for run, title in (("perceptual", "perceptual"), ("heun-18", "ℓ2"), ("l1", "ℓ1"))
+            ),
+            _beats("perceptual", "heun-18", "l1"),
+            "seconds",
+        ),
+        Study(
+            "heun-vs-euler",
+            "Heun and Euler steps of the teacher",
+            "At every N, distillation with Heun steps beats distillation with Euler steps.",
+            (*_grids("heun"), *_grids("euler")),
+            tuple(Claim((f"heun-{n}", 1), (f"euler-{n}", 1)) for n in GRIDS),
+            "N",
+            "relative error of the width of one-step samples, when nothing is lost in training",
+        ),
+        Study(
+            "n",
+            "The number of grid points of distillation",
+            "N = 18 is best; fewer points are worse, and many more change little.",
+            _grids("heun"),
+            _beats("heun-18", "heun-9"),
+            "N",
+            "relative error of the width of one-step samples, when nothing is lost in training",
+        ),
+        Study(
+            "schedules",
+            "N and μ of consistency training",
+            "With a small N training is fast and ends badly, with a large N it is slow and ends better; N and μ that "
+            "grow beat every fixed choice.",
+            (
+                Shown("ct-small", 1, "N = 6, μ = 0.9", curve="small N"),
+                Shown("ct-large", 1, "N = 60, μ = 0.99", curve="large N"),
+                Shown("ct", 1, "N from 2 to 61, μ with it", curve="growing N"),
+            ),
+            _beats("ct", "ct-small", "ct-large"),
+            "seconds",
+            "relative error of the width of one-step samples, by steps of gradient descent on the expected loss",
+        ),
+        Study(
+            "target",
+            "Which network answers at the earlier time",
+            "A target without gradient, the moving average or the student itself, beats a gradient through both sides.",
+            (
+                Shown("heun-18", 1, "CD, EMA"),
+                Shown("stop-gradient", 1, "CD, stop-gradient"),
+                Shown("both-sides", 1, "CD, both sides"),
+                Shown("ct", 1, "CT, EMA"),
+                Shown("ct-both-sides", 1, "CT, both sides"),
+            ),
+            (*_beats("heun-18", "both-sides"), *_beats("stop-gradient", "both-sides"), *_beats("ct", "ct-both-sides")),
+            "method",
+            "relative error of the width of one-step samples, when training has come to rest at N = 18",
+        ),
+        Study(
+            "progressive",
+            "Consistency and progressive distillation",
+            "Consistency distillation beats progressive distillation in 1, 2 and 4 steps.",
+            tuple(
+                Shown(run, calls, f"{word}, {calls} step{'s' * (calls > 1)}", calls, word)
+                for run, word in (("heun-18", "CD"), ("pd", "PD"))
+                for calls in (1, 2, 4)
+            ),
+            tuple(Claim(("heun-18", calls), ("pd", calls)) for calls in (1, 2, 4)),
+            "calls",
+        ),
+        Study(
+            "steps",
+            "One call and more",
+            "Two calls beat one, for distillation and for training; the pictures of one noise keep their structure.",
+            tuple(
+                Shown(run, calls, f"{word}, {calls} call{'s' * (calls > 1)}", calls, word)
+                for run, word in (("heun-18", "CD"), ("ct", "CT"), ("ect", "ECT"))
+                for calls in (1, 2, 4)
+            ),
+            tuple(Claim((run, 2), (run, 1)) for run in ("heun-18", "ct", "ect")),
+            "calls",
+            "relative error of the samples' width after every call, CD with Heun steps that lost nothing",
+        ),
+        Study(
+            "from-nothing",
+            "From random weights, and everything against time",
+            "iCT and ECT beat the first paper's CT at equal compute (Song & Dhariwal 2023; Geng et al. 2024). The time "
+            "of distillation includes the teacher's.",
+            (
+                Shown("ct", 1, "CT", curve="CT"),
+                Shown("ict", 1, "iCT", curve="iCT"),
+                Shown("ect", 1, "ECT", curve="ECT"),
+                Shown("heun-18", 1, "teacher, then CD", curve="teacher, then CD"),
+                Shown("pd", 1, "teacher, then PD", curve="teacher, then PD"),
+            ),
+            (*_beats("ict", "ct"), *_beats("ect", "ct")),
+            "seconds",
+        ),
+    )
+}
+"""Every study by its name."""

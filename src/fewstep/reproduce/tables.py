@@ -1,0 +1,124 @@
+"""Results become tables: means with intervals over seeds, and whether the paper's claims hold here.
+
+An interval is Student's t, 95%, over seeds. A claim is judged by the differences seed by seed (see `studies.py`).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from fewstep.reproduce.forms import closed_form
+from fewstep.reproduce.studies import Claim, Study
+
+QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""Of Student's t at 97.5%, for 1 to 9 degrees of freedom."""
+
+SCORES = {
+    "fd": ("Fréchet distance", "{:.2f}"),
+    "gap": ("difference from the teacher", "{:.3f}"),
+    "agreement": ("read as asked, %", "{:.1f}"),
+    "energy": ("energy distance", "{:.4f}"),
+}
+"""What stands in a table, with how it is written. The first decides."""
+
+PARENTS = "teacher"
+
+
+class Interval(NamedTuple):
+    """A mean and half the width of its 95% interval; that is not a number for one seed."""
+
+    mean: float
+    half: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Interval":
+        n, mean = len(values), math.fsum(values) / len(values)
+        if n < 2:
+            return cls(mean, math.nan)
+        deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
+        return cls(mean, (QUANTILES[n - 2] if n - 2 < len(QUANTILES) else 1.96) * deviation / math.sqrt(n))
+
+    def words(self, form: str) -> str:
+        return form.format(self.mean) + ("" if math.isnan(self.half) else f" ± {form.format(self.half)}")
+
+
+@dataclass(frozen=True)
+class Results:
+    """The content of all result.json, by (run, seed)."""
+
+    found: dict[tuple[str, int], dict]
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({seed for _, seed in self.found})
+
+    def curve(self, run: str, seed: int, score: str, calls: int = 1) -> dict[int, float]:
+        """The score by training step; a run that was not made has none."""
+        entries = self.found.get((run, seed), {"scores": []})["scores"]
+        return {entry["step"]: entry[score] for entry in entries if entry["calls"] == calls and score in entry}
+
+    def final(self, run: str, score: str, calls: int = 1) -> list[float]:
+        """The last score of each seed."""
+        curves = [self.curve(run, seed, score, calls) for seed in self.seeds]
+        return [curve[max(curve)] for curve in curves if curve]
+
+    def seconds(self, run: str, seed: int, *, whole: bool = False) -> dict[int, float]:
+        """Seconds of training by step; `whole` adds those of the teacher that it started from."""
+        result = self.found[run, seed]
+        before = max(self.seconds(PARENTS, seed).values()) if whole and result["teacher"] else 0.0
+        return {int(step): seconds + before for step, seconds in result["costs"].items()}
+
+    def cost(self, run: str) -> float:
+        """Mean seconds of a whole run."""
+        each = [max(self.seconds(run, seed).values()) for seed in self.seeds if (run, seed) in self.found]
+        return math.fsum(each) / len(each)
+
+
+def verdict(claim: Claim, results: Results, score: str = "fd") -> str:
+    """ "holds", "fails" or "undecided", with the mean difference and its interval."""
+    ours, theirs = (results.final(run, score, calls) for run, calls in (claim.better, claim.worse))
+    gap = Interval.of([b - a for a, b in zip(ours, theirs, strict=True)])
+    sure = not math.isnan(gap.half) and abs(gap.mean) > gap.half
+    word = "one seed: " + ("smaller" if gap.mean > 0 else "larger") if math.isnan(gap.half) else "undecided"
+    return f"{('holds' if gap.mean > 0 else 'fails') if sure else word} ({gap.words('{:+.2f}')})"
+
+
+def table(study: Study, results: Results) -> list[str]:
+    """The study's table in Markdown."""
+    there = [name for name in SCORES if any(results.final(shown.run, name, shown.calls) for shown in study.shown)]
+    head = ["", *(SCORES[name][0] for name in there), "seconds a run"]
+    lines = [_row(head), _row(["---", *["---:"] * (len(head) - 1)])]
+    for shown in study.shown:
+        values = [results.final(shown.run, name, shown.calls) for name in there]
+        cells = [Interval.of(v).words(SCORES[n][1]) if v else "" for n, v in zip(there, values, strict=True)]
+        lines.append(_row([shown.title, *cells, f"{results.cost(shown.run):.0f}"]))
+    return lines
+
+
+def claims(study: Study, results: Results) -> list[str]:
+    """A line a claim: whether it holds, by the Fréchet distance and by the difference from the teacher."""
+    titles = {(shown.run, shown.calls): shown.title for shown in study.shown}
+    lines = [_row(["smaller distance", "than", "Fréchet distance"]), _row(["---"] * 3)]
+    for claim in study.claims:
+        lines.append(_row([titles[claim.better], titles[claim.worse], verdict(claim, results)]))
+    return lines
+
+
+def closed(study: Study) -> list[str]:
+    """The closed form as a table: a row a curve, at the points where the study has runs."""
+    curves = closed_form(study.name)
+    if not curves:
+        return []
+    if len(next(iter(curves.values()))) == 1:  # a number a method
+        rows = [[name, f"{points[0][1]:.3f}"] for name, points in curves.items()]
+        return [_row(["", "error"]), _row(["---", "---:"]), *map(_row, rows)]
+    chosen = {name: points if len(points) <= 6 else points[9::14] for name, points in curves.items()}
+    places = [place for place, _ in next(iter(chosen.values()))]
+    heads = [f"{place:g}" for place in places]
+    rows = [[name, *(f"{error:.3f}" for _, error in points)] for name, points in chosen.items()]
+    return [_row(["", *heads]), _row(["---", *["---:"] * len(heads)]), *map(_row, rows)]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,12 @@
+"""A study so small that a run takes a second."""
+
+import pytest
+
+from fewstep.reproduce import setting
+from fewstep.reproduce.setting import Lengths, Setting
+
+
+@pytest.fixture
+def tiny(monkeypatch) -> Setting:
+    monkeypatch.setattr(setting, "QUICK", Lengths(teacher=8, distilled=14, nothing=7))
+    return Setting(seeds=1, quick=True, samples=20, features="simple")

@@ -1,0 +1,138 @@
+"""Runs of a study: what they are named after, that they can be stopped, that processes change nothing."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from fewstep.files import read_json
+from fewstep.reproduce import working
+from fewstep.reproduce.conducting import conduct
+from fewstep.reproduce.recipes import OBJECTIVES, jobs
+from fewstep.reproduce.reproducing import chosen, planned, reproduce
+from fewstep.reproduce.scoring import Judge
+from fewstep.reproduce.setting import Setting
+from fewstep.reproduce.studies import STUDIES
+from fewstep.reproduce.working import Drawing, drawn, points, work
+
+QUIET = Console(quiet=True)
+
+
+def made(setting, folder, names):
+    pictures = setting.opened(folder)
+    return jobs(names, setting, pictures, folder), partial(Judge.of, pictures.reference, setting.judged_by)
+
+
+def never() -> bool:
+    return False
+
+
+def ignored(job, step) -> None:
+    pass
+
+
+def test_studies_share_runs_and_each_seeds_teacher_comes_first(tmp_path):
+    every = planned(Setting(seeds=2), tmp_path, chosen(["all"]))
+    places = [job.folder for job in every]
+    assert len(set(places)) == len(places) == 2 * len(OBJECTIVES)
+    assert {run for study in STUDIES.values() for run in study.runs} <= set(OBJECTIVES)
+    for seed in (0, 1):
+        assert next(job for job in every if job.seed == seed).name == "teacher"
+    one, other = (planned(Setting(seeds=1), tmp_path, chosen([name])) for name in ("n", "distance"))
+    shared = {job.folder for job in one} & {job.folder for job in other}
+    assert {place.name.split("-0-")[0] for place in shared} == {"teacher", "heun-18"}
+    assert shared <= set(places)
+
+
+def test_a_folder_is_named_after_what_decides_its_content(tmp_path):
+    setting = Setting(seeds=1)
+    pictures = setting.opened(tmp_path)
+    name = lambda setting, run="heun-18": jobs([run], setting, pictures, tmp_path)[-1].folder.name  # noqa: E731
+    first = name(setting)
+    assert name(replace(setting, features="simple")) == first  # pictures are kept: other features train nothing
+    assert name(replace(setting, samples=40)) != first
+    assert name(replace(setting, quick=True)) != first
+    assert len({name(setting, run) for run in OBJECTIVES}) == len(OBJECTIVES)
+
+
+def test_claims_are_about_what_is_shown():
+    for study in STUDIES.values():
+        shown = {(s.run, s.calls) for s in study.shown}
+        assert all({claim.better, claim.worse} <= shown for claim in study.claims), study.name
+
+
+def test_pictures_are_drawn_on_the_way_and_by_each_stage(tiny, tmp_path):
+    teacher, heun, pd = made(tiny, tmp_path, ["heun-18", "pd"])[0]
+    assert points(teacher) == {8: (35,)}
+    assert points(heun) == {**dict.fromkeys(range(2, 14, 2), (1,)), 14: (1, 2, 4)}
+    assert points(pd) == {6: (4,), 10: (2,), 14: (1,)}  # stages of 16, 8, 4, 2, 1 steps last 2, 2, 2, 4, 4
+
+
+def test_a_stopped_run_goes_on_to_the_same_pictures_and_scores(tiny, tmp_path):
+    (teacher, whole), judge = made(tiny, tmp_path / "one", ["ct-small"])
+    (again, broken), _ = made(tiny, tmp_path / "two", ["ct-small"])
+    asked = judge()
+    for job in (teacher, whole, again):
+        assert work(job, asked, ignored, never)
+    told = iter([False] * 3 + [True] * 9)
+    assert work(broken, asked, ignored, lambda: next(told)) is None
+    assert not (broken.folder / "result.json").exists()
+    result = work(broken, asked, ignored, never)
+    first = read_json(whole.folder / "result.json")
+    assert result is not None
+    assert result["scores"] == first["scores"]
+    assert {entry["step"] for entry in first["scores"]} == set(points(whole)) == {int(k) for k in first["costs"]}
+    assert {entry["calls"] for entry in first["scores"]} == {1, 2, 4}
+    np.testing.assert_array_equal(drawn(whole.folder, 7, 2), drawn(broken.folder, 7, 2))
+    assert work(broken, asked, ignored, lambda: pytest.fail("trained again")) == result
+
+
+def test_other_features_score_again_without_training(tiny, tmp_path, monkeypatch):
+    (teacher,), judge = made(tiny, tmp_path, [])
+    before = work(teacher, judge(), ignored, never)
+    monkeypatch.setattr(working, "train", lambda *_: pytest.fail("trained again"))
+    after = work(teacher, replace(judge(), about={"features": "another", "digest": "0"}), ignored, never)
+    assert before is not None
+    assert after is not None
+    assert after["judge"]["features"] == "another"
+    assert after["scores"] == before["scores"]
+
+
+def test_the_gap_is_to_the_teachers_pictures_of_the_same_noise(tiny, tmp_path):
+    (teacher, student), judge = made(tiny, tmp_path, ["heun-9"])
+    for job in (teacher, student):
+        assert work(job, judge(), ignored, never)
+    ours, theirs = (drawn(job.folder, *where) / 127.5 for job, where in ((student, (14, 1)), (teacher, (8, 35))))
+    entry = next(e for e in read_json(student.folder / "result.json")["scores"] if (e["step"], e["calls"]) == (14, 1))
+    assert entry["gap"] == pytest.approx(np.sqrt(np.mean((ours - theirs) ** 2)), abs=1e-5)
+    assert Drawing(14, 1).path(student.folder).is_file()
+
+
+@pytest.mark.slow
+def test_processes_side_by_side_give_the_same_numbers(tiny, tmp_path):
+    found = []
+    for place, workers in (("alone", 1), ("together", 2)):
+        every, judge = made(tiny, tmp_path / place, ["euler-9", "ect"])
+        found.append(conduct(every, judge, workers=workers, console=QUIET))
+    alone, together = ({key: result["scores"] for key, result in results.items()} for results in found)
+    assert alone == together
+    assert set(alone) == {("teacher", 0), ("euler-9", 0), ("ect", 0)}
+
+
+def test_a_study_leaves_its_page_and_pictures(tiny, tmp_path):
+    pytest.importorskip("matplotlib")
+    written = reproduce(tiny, tmp_path, ["progressive"], command="fewstep reproduce progressive")
+    assert {path.name for path in written} == {"progressive.md", "progressive.png", "samples.png", "trajectories.png"}
+    page = (tmp_path / "progressive.md").read_text()
+    assert "CD, 1 step" in page
+    assert "fewstep reproduce progressive" in page
+    for path in written:
+        assert path.stat().st_size > 0
+
+
+def test_an_unknown_study_is_refused_with_the_nearest():
+    with pytest.raises(ValueError, match=r"no study 'huen-vs-euler'.*heun-vs-euler"):
+        chosen(["huen-vs-euler"])
+    assert [study.name for study in chosen(["all"])] == list(STUDIES)

@@ -1,0 +1,62 @@
+"""Intervals against scipy's, claims judged seed by seed."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from fewstep.reproduce.studies import STUDIES, Claim
+from fewstep.reproduce.tables import QUANTILES, Interval, Results, closed, table, verdict
+
+
+def results(scores: dict[str, list[float]]) -> Results:
+    """Results with these final distances of each run, a seed each."""
+    found = {}
+    for run, values in scores.items():
+        for seed, value in enumerate(values):
+            entries = [{"step": 10, "calls": 1, "fd": value + 5}, {"step": 20, "calls": 1, "fd": value}]
+            found[run, seed] = {"scores": entries, "costs": {"10": 3.0, "20": 6.0 + seed}, "teacher": run != "teacher"}
+    return Results(found)
+
+
+def test_intervals_are_students_t():
+    assert pytest.approx([stats.t.ppf(0.975, k) for k in range(1, 10)], abs=1e-3) == QUANTILES
+    values = [3.0, 4.5, 4.0]
+    low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+    found = Interval.of(values)
+    assert (found.mean - found.half, found.mean + found.half) == pytest.approx((low, high), rel=1e-3)
+    assert math.isnan(Interval.of([1.0]).half)
+    assert Interval.of([1.0]).words("{:.2f}") == "1.00"
+    assert Interval(1.0, 0.25).words("{:.2f}") == "1.00 ± 0.25"
+
+
+def test_a_claim_holds_fails_or_stays_open():
+    claim = Claim(("x", 1), ("y", 1))
+    far = {"x": [10.0, 20.0, 30.0], "y": [12.0, 22.1, 31.9]}  # the seeds differ more than the runs, yet it holds
+    assert verdict(claim, results(far)).startswith("holds (+2.00")
+    assert verdict(claim, results({"x": far["y"], "y": far["x"]})).startswith("fails (-2.00")
+    assert verdict(claim, results({"x": [1.0, 2.0, 3.0], "y": [2.0, 1.5, 4.0]})).startswith("undecided")
+    assert verdict(claim, results({"x": [1.0], "y": [2.0]})) == "one seed: smaller (+1.00)"
+
+
+def test_time_counts_the_teachers_where_it_was_needed():
+    found = results({"teacher": [1.0, 1.0], "heun-18": [1.0, 1.0]})
+    assert found.seconds("heun-18", 1) == {10: 3.0, 20: 7.0}
+    assert found.seconds("heun-18", 1, whole=True) == {10: 10.0, 20: 14.0}
+    assert found.cost("heun-18") == 6.5
+    assert found.final("heun-18", "fd") == [1.0, 1.0]
+    assert found.curve("heun-18", 0, "fd") == {10: 6.0, 20: 1.0}
+
+
+def test_a_table_has_a_row_a_line():
+    lines = table(STUDIES["distance"], results({"perceptual": [1.0, 2.0], "heun-18": [2.0, 3.0], "l1": [3.0, 4.5]}))
+    assert len(lines) == 2 + 3
+    assert lines[2] == "| perceptual | 1.50 ± 6.35 | 6 |"
+
+
+def test_the_closed_form_is_printed_where_there_is_one():
+    assert closed(STUDIES["progressive"]) == []
+    lines = closed(STUDIES["heun-vs-euler"])
+    assert lines[0] == "|  | 9 | 18 | 36 | 72 |"
+    assert lines[2:] == ["| Heun | 0.278 | 0.055 | 0.012 | 0.003 |", "| Euler | 0.301 | 0.154 | 0.078 | 0.039 |"]
