@@ -1,5 +1,8 @@
 """Latent recipes from the command line: a run of a tiny model, and what the large ones would do."""
 
+import shutil
+from pathlib import Path
+
 import diffusers
 from latent_training_helpers import pictures, stock
 
@@ -22,6 +25,27 @@ def test_a_tiny_model_is_distilled(cli, tmp_path):
     dry = cli(*command, "--dry-run")
     assert f"parameters: {sum(p.numel() for p in pipe.unet.parameters()) - 16 * 32:,}" in dry.out
     assert "teacher 2" in dry.out
+
+
+def test_a_teacher_that_is_not_whole_is_refused_before_anything_is_made(cli, tmp_path):
+    data = pictures(tmp_path)
+    for part, why in {
+        "tokenizer": "tokenizer holds no tokenizer: vocab.json is missing",
+        "text_encoder": "text_encoder holds no weights",
+        "vae": "vae holds no weights",
+        "unet": "unet holds no weights",
+        "scheduler": "scheduler_config.json is missing",
+    }.items():
+        teacher = stock(tmp_path / f"no-{part}")  # another folder each: what was loaded is remembered by its path
+        shutil.rmtree(Path(teacher, part))
+        said = cli(
+            "train", "sd15-lcd", "--teacher", teacher, "--data", data, "--size", 16, "--steps", 1, "--out", "run"
+        )
+        assert said.code == 1
+        assert why in said.err
+        assert len([line for line in said.err.splitlines() if line.startswith("fewstep: ")]) == 1
+        assert {path.name for path in tmp_path.iterdir()} == {f"no-{part}", "pictures3.npz"}
+        shutil.rmtree(teacher)
 
 
 def test_dry_runs_of_large_models(cli):

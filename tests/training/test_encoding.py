@@ -1,5 +1,6 @@
 """Latents and embeddings that are kept: the right numbers, of the right pictures, whatever interrupts."""
 
+import errno
 import json
 import shutil
 import signal
@@ -296,6 +297,31 @@ def test_no_room(path, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10, 9, 100))
     with pytest.raises(OSError, match=r"needs 0.0 GiB, and 0.0 GiB are free: make room, or choose another folder"):
         make(path, tmp_path)
+
+
+def test_a_cache_that_cannot_be_written_says_so_and_keeps_what_it_has(path, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"file/latents-\w+ cannot be written to .*another folder .*--latent\.cache"):
+        make(path, tmp_path / "file")
+
+    class Full(Counting):
+        def __call__(self, x):
+            try:
+                return super().__call__(x)
+            except KeyboardInterrupt:
+                raise OSError(errno.ENOSPC, "full") from None
+
+    with pytest.raises(OSError, match=r"No room is left for .*latents-\w+: make some, and start again"):
+        make(path, tmp_path, Full(stop_at=4))
+    rest = Counting()
+    make(path, tmp_path, rest)
+    assert 0 < rest.seen < N
+    with pytest.raises(OSError, match="of the pictures"):
+        make(path, tmp_path / "other", elsewhere)
+
+
+def elsewhere(x):
+    raise OSError("of the pictures")
 
 
 # -- damage ----------------------------------------------------------------------------------------------------------

@@ -54,9 +54,12 @@ def cached(
     text = json.dumps(made_from, sort_keys=True)
     work = _Work(Path(folder) / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}", json.loads(text), count)
     if work.state()[1] < count:
-        work.place.mkdir(parents=True, exist_ok=True)
-        with _alone(work.place):
-            work.go_on(compute, batch, what, progress)
+        try:
+            work.place.mkdir(parents=True, exist_ok=True)
+            with _alone(work.place):
+                work.go_on(compute, batch, what, progress)
+        except OSError as error:
+            raise _said(error, work.place) from None
     return work.records()
 
 
@@ -90,13 +93,8 @@ class _Work:
         done = self.state()[1]
         if done == self.count:  # another process did it while this one waited
             return
-        try:
-            with bar(self.count - done, what, shown=progress) as advance:
-                self._append(compute, batch, advance)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            raise OSError(f"No room is left for {self.place}: make some, and start again.") from error
+        with bar(self.count - done, what, shown=progress) as advance:
+            self._append(compute, batch, advance)
 
     def _append(self, compute: Compute, batch: int, advance: Callable[[int], None]) -> None:
         layout, done = self.state()
@@ -139,6 +137,15 @@ class _Work:
         os.fsync(file.fileno())
         parts = [(name, layout[name].base.str, list(layout[name].shape)) for name in layout.names or ()]
         write_json(self.about, {"made_from": self.made_from, "layout": parts, "done": done})
+
+
+def _said(error: OSError, place: Path) -> OSError:
+    """What went wrong at the cache, in a sentence; errors from elsewhere as they are."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return OSError(f"No room is left for {place}: make some, and start again.")
+    if str(error.filename or "").startswith(str(place)):
+        return OSError(f"{place} cannot be written to ({error}): choose another folder for the cache (--latent.cache).")
+    return error
 
 
 def _packed(fields: Mapping[str, np.ndarray], n: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from fewstep.formats import load
 from fewstep.images import Images
 from fewstep.model import Model
 from fewstep.networks.adapters import LatentUNetShape, TextEncoder
+from fewstep.networks.adapters.text import check_words
 from fewstep.networks.adapters.words import text_config
 from fewstep.parameterizations import Latched
 from fewstep.schedules import Discrete
@@ -178,6 +179,8 @@ def _condition(ours: Recipe, models: list[Model], folder: Path, images: Images) 
         source = place(latent.text)
     else:
         source = theirs.source
+    if not latent.words:
+        check_words(source)  # now, rather than after the pictures were encoded
     if images.captions is None and images.data.uncaptioned == "refuse":
         raise ValueError(f"{images.data.path} has no captions: add them (metadata.jsonl, or a .txt beside each "
                          "picture), or train on empty prompts with --data.uncaptioned empty.")  # fmt: skip

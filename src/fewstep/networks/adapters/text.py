@@ -120,6 +120,13 @@ class Tokenizer:
         return [max(len(t(p).input_ids) for t in self.tokenizers) for p in prompts]
 
 
+def check_words(source: str | Path) -> None:
+    """Raises what `TextEncoder.load` and `Tokenizer` would raise for missing or damaged files, and loads no weights."""
+    for name in FOLDERS if two_encoders(source) else FOLDERS[:1]:
+        reading(source, name)
+    Tokenizer(source)
+
+
 def _check_tokenizer(folder: Path, part: str) -> None:
     """Raises FileNotFoundError for a folder without one, in whose place transformers would put an empty one."""
     if folder.is_dir() and not any((folder / part / name).is_file() for name in ("vocab.json", "tokenizer.json")):
