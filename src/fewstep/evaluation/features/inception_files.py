@@ -37,8 +37,12 @@ PUBLISHED = "inception-2015"
 def open_inception(path: Path | None, device: str | torch.device) -> Inception:
     """The features of a file, or of the first file of FILES that is in the cache or can be fetched."""
     path = path or published_file()
-    known = sha256(path) in FILES.values()
-    return Inception(PUBLISHED if known else f"inception ({path.name})", load(tensors(path), path), device)
+    return Inception(name_of(path), load(tensors(path), path), device)
+
+
+def name_of(path: Path) -> str:
+    """What the features of this file are called: inception-2015 for one of FILES only."""
+    return PUBLISHED if sha256(path) in FILES.values() else f"inception ({path.name})"
 
 
 def published_file() -> Path:
