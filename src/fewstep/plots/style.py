@@ -27,6 +27,7 @@ except ImportError:
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 WIDTH, HEIGHT, DPI = 5.6, 3.6, 160
 """Inches of a panel, dots an inch."""
@@ -115,11 +116,21 @@ def interval(ax: Axes, x: Any, mean: Any, low: Any, high: Any, label: str | None
     ax.fill_between(x, low, high, color=curve.get_color(), alpha=0.2, linewidth=0)
 
 
-def legend(ax: Axes, handles: Sequence[Any] | None = None, **options: Any) -> None:
-    """Names the curves, where there is more than one to tell apart."""
+def legend(ax: Axes, handles: Sequence[Any] | None = None, *, least: int = 2, **options: Any) -> None:
+    """Names the curves above the axes, where it hides none of them; nothing where there are fewer than `least`."""
     handles = list(handles) if handles is not None else ax.get_legend_handles_labels()[0]
-    if len(handles) > 1:
-        ax.legend(handles=handles, **options)
+    if len(handles) >= least:
+        above = {"loc": "lower left", "bbox_to_anchor": (0, 1.02), "borderaxespad": 0, "frameon": False}
+        ax.legend(handles=handles, **(above | options))
+
+
+def logarithmic(ax: Axes) -> None:
+    """y in powers of ten, with plain numbers at 1, 2 and 5."""
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(plain)
 
 
 def save(fig: Figure, path: str | Path) -> Path:
