@@ -14,6 +14,7 @@ import time
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -208,16 +209,20 @@ class Ahead:
         return noise(self.seed, self.rows, shape, purpose=TRAIN, a=k)
 
 
+EDGES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+"""Between the noise levels whose losses are told apart: about half a decade of t each."""
+
+
 def _by_level(losses: Tensor, t: Tensor, schedule: Schedule) -> dict[str, float]:
-    """Mean loss of the samples whose time is below 0.1, 0.1 to 1, 1 to 10, above 10; of a DDPM's levels by quarters."""
-    names, edges = ("<0.1", "0.1-1", "1-10", ">10"), [0.1, 1.0, 10.0]
+    """Mean loss of the samples whose time is below 0.03, 0.03 to 0.1, …, above 30; of a DDPM's levels by eighths."""
+    edges = list(EDGES)
+    names = [f"<{edges[0]:g}", *(f"{a:g}-{b:g}" for a, b in pairwise(edges)), f">{edges[-1]:g}"]
     if isinstance(schedule, Discrete):
-        n = schedule.steps
-        edges = [n / 4 - 0.5, n / 2 - 0.5, 3 * n / 4 - 0.5]
-        names = tuple(f"{n * i // 4}-{n * (i + 1) // 4 - 1}" for i in range(4))
+        starts = [schedule.steps * i // 8 for i in range(9)]
+        names, edges = [f"{a}-{b - 1}" for a, b in pairwise(starts)], [a - 0.5 for a in starts[1:-1]]
     bins = torch.bucketize(t, torch.tensor(edges, device=t.device))
-    counts = torch.bincount(bins, minlength=4)
-    sums = torch.zeros(4, device=t.device).index_add_(0, bins, losses)
+    counts = torch.bincount(bins, minlength=8)
+    sums = torch.zeros(8, device=t.device).index_add_(0, bins, losses)
     pairs = zip(names, sums.tolist(), counts.tolist(), strict=True)
     return {name: total / count for name, total, count in pairs if count}
 
