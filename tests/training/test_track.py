@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import math
+import platform
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,8 @@ from training_helpers import small, state, train
 
 from fewstep.training.fit import Step, fit
 from fewstep.training.track import Smooth, as_metrics, forget_after, preview, read_metrics, watch, write_line
+
+LEVELS = ("<0.03", "0.03-0.1", "0.1-0.3", "0.3-1", "1-3", "3-10", "10-30", ">30")
 
 
 def run_all(recipe, folder, **options):
@@ -32,18 +35,18 @@ def test_a_line_a_step(tmp_path):
         assert line["n"] == objective.discretization.count(progress)
         assert line["mu"] == objective.target_rate(progress)
         assert line["images_per_second"] > 0
-        assert set(line["levels"]) <= {"<0.1", "0.1-1", "1-10", ">10"}
+        assert set(line["levels"]) <= set(LEVELS)
     assert [line["n"] for line in lines] == sorted({line["n"] for line in lines})  # N(k) grows
 
 
 def test_losses_by_level_are_means(tmp_path):
     run = fit(small(batch=64, steps=1), tmp_path)
     step = next(iter(run))
-    assert len(step.levels) >= 3
+    assert len(step.levels) >= 6
     t, _ = run.recipe.objective.times(torch_uniforms(run, 0), run.recipe.schedule, 0.0)
-    counts = torch.bincount(torch.bucketize(t.float(), torch.tensor([0.1, 1.0, 10.0])), minlength=4).tolist()
-    names = ("<0.1", "0.1-1", "1-10", ">10")
-    total = sum(step.levels.get(name, 0.0) * count for name, count in zip(names, counts, strict=True))
+    edges = torch.tensor([0.03, 0.1, 0.3, 1, 3, 10, 30])
+    counts = torch.bincount(torch.bucketize(t.float(), edges), minlength=8).tolist()
+    total = sum(step.levels.get(name, 0.0) * count for name, count in zip(LEVELS, counts, strict=True))
     assert total / 64 == pytest.approx(step.loss, rel=1e-4)
 
 
@@ -123,12 +126,27 @@ def test_tensorboard(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run_all(small(steps=4, preview_every=2), tmp_path, tensorboard=True)
+    run_all(small("ct", steps=4, preview_every=2), tmp_path, tensorboard=True)
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [e.step for e in events.Scalars("loss")] == [1, 2, 3, 4]
-    assert "lr" in events.Tags()["scalars"]
+    assert {"lr", "n", "mu"} <= set(events.Tags()["scalars"])
     assert any(name.startswith("levels/") for name in events.Tags()["scalars"])
     assert [e.step for e in events.Images("preview")] == [2, 4]
+
+
+def test_what_a_run_was_made_with(tmp_path):
+    for _ in itertools.islice(watch(fit(small(), tmp_path), quiet=True), 6):
+        pass
+    for _ in range(2):  # goes on, and then is finished already
+        run_all(small(), tmp_path)
+    made = json.loads((tmp_path / "made.json").read_text())
+    assert [part["from_step"] for part in made] == [0, 4]
+    assert made[0]["pictures"] == 1797
+    assert made[0]["shape"] == [1, 8, 8]
+    assert made[0]["versions"]["torch"] == torch.__version__
+    assert "1 thread" in made[0]["hardware"]
+    assert str(tmp_path) not in json.dumps(made)
+    assert platform.node() not in made[0]["hardware"]
 
 
 def test_the_live_line():

@@ -1,4 +1,4 @@
-"""What is shown and kept of a training run: a live line, `metrics.jsonl`, preview grids, TensorBoard.
+"""What is shown and kept of a training run: a live line, `metrics.jsonl`, `made.json`, preview grids, TensorBoard.
 
 It only looks: `watch` iterates over a run and writes beside it.
 """
@@ -20,6 +20,7 @@ from fewstep.networks.adapters import AutoencoderShape
 from fewstep.objectives import ProgressiveDistillation
 from fewstep.sampling import spaced_times
 from fewstep.training.fit import Run, Step
+from fewstep.training.made import note
 from fewstep.training.previews import examples, reconstructions, samples
 
 PREVIEWS = 8
@@ -34,6 +35,7 @@ def watch(
     metrics = run.folder / "metrics.jsonl"
     if run.main:
         forget_after(metrics, run.state.step)
+        note(run)
         if run.images.damaged:
             names = ", ".join(run.images.damaged[:5])
             console.print(f"[yellow]Skipping {len(run.images.damaged)} damaged pictures: {names}[/]")
