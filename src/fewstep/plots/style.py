@@ -51,7 +51,7 @@ MADE_BY = "fewstep plot"
 """Stands in every file, so that no other file is ever replaced."""
 
 
-def _settings(dark: bool) -> dict[str, Any]:
+def _settings(dark: bool) -> dict[Any, Any]:
     ink, soft, paper = ("#e8e8e8", "#4a4f57", "#16181c") if dark else ("#1a1a1a", "#d5d5d5", "#ffffff")
     from cycler import cycler
 
