@@ -13,7 +13,12 @@ from fewstep.cli import main
 DOCS = Path(__file__).parents[1] / "docs"
 pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="a built package has no docs beside it")
 
-PAGES = {"from-diffusers.md": "", "from-mmagic.md": "", "latent.md": "## A real one"}
+PAGES = {
+    "evaluation.md": "## Published features",
+    "from-diffusers.md": "",
+    "from-mmagic.md": "",
+    "latent.md": "## A real one",
+}
 """What runs, up to a title (""): the end)."""
 
 SMALL = ["--size", "16", "--steps", "2", "--batch", "2", "--micro-batch", "2", "--precision", "fp32", "--workers", "0"]

@@ -52,6 +52,7 @@ def small(objective: str | Objective = "edm", **changes: Any) -> Recipe:
         "ema": (0.9, 0.99),
         "checkpoint_every": 4,
         "preview_every": 1000,
+        "score": None,
         "workers": 0,
     }
     return Recipe(**(options | changes))

@@ -15,8 +15,10 @@ from torch import Tensor
 from fewstep.conditions import Table
 from fewstep.denoiser import Guided
 from fewstep.images.opening import signed
+from fewstep.model import Model
 from fewstep.networks.adapters import AutoencoderShape
-from fewstep.sampling import begin, last, solve, trajectory
+from fewstep.objectives import ProgressiveDistillation
+from fewstep.sampling import begin, last, solve, spaced_times, trajectory
 from fewstep.solvers import Euler
 from fewstep.tensors import PREVIEW, noise
 from fewstep.training.encoding import Encoded
@@ -50,17 +52,31 @@ def reconstructions(run: Run, n: int) -> Tensor:
     return autoencoder.decode(autoencoder.moments(examples(run, n))[0]).clamp(-1, 1)
 
 
+def how(run: Run, model: Model, steps: int | None) -> dict[str, Any]:
+    """The keywords of `Model.sample` for pixels; `steps` None: one call, 10 steps of a diffusion model."""
+    if model.consistent:
+        return {"steps": steps or 1}
+    if isinstance(objective := run.recipe.objective, ProgressiveDistillation):
+        return {"sampler": "euler", "times": spaced_times(model.schedule, objective.first_steps >> run.state.stage)}
+    return {"steps": steps or 10}
+
+
 def samples(run: Run, n: int) -> list[Tensor]:
     """n pictures for the captions of n data, decoded; a row for each number of steps."""
-    model, recipe, cond = run.model(), run.recipe, _asked(run, n)
-    f, schedule, z = model.denoiser, model.schedule, _noise(run, n)
+    model = run.model()
+    return [drawn(run, model, n, range(n), steps) for steps in (STEPS if model.consistent else (WALK,))]
+
+
+def drawn(run: Run, model: Model, n: int, rows: range, steps: int) -> Tensor:
+    """Those of a run in latents with numbers `rows` of n pictures, for the captions of n data, decoded."""
+    f, schedule, cond, z = model.denoiser, model.schedule, _asked(run, n, rows), _noise(run, rows)
     if model.consistent:
-        rows = [_jumps(f, schedule, z, steps, cond) for steps in STEPS]
+        x = _jumps(f, schedule, z, steps, cond)
     else:
-        guided = Guided(f, GUIDANCE, run.stepper.condition.nothing) if recipe.label_drop else f
-        x = begin(schedule, z(0), walk := schedule.walk(WALK))
-        rows = [solve(guided, schedule, x, walk, solver=Euler(), clip=False, **cond)]
-    return [run.design.space.decode(row).clamp(-1, 1).cpu() for row in rows]
+        guided = Guided(f, GUIDANCE, run.stepper.condition.nothing) if run.recipe.label_drop else f
+        x = begin(schedule, z(0), walk := schedule.walk(steps))
+        x = solve(guided, schedule, x, walk, solver=Euler(), clip=False, **cond)
+    return run.design.space.decode(x).clamp(-1, 1).cpu()
 
 
 def _jumps(f: Any, schedule: Any, z: Any, steps: int, cond: dict[str, Any]) -> Tensor:
@@ -69,18 +85,18 @@ def _jumps(f: Any, schedule: Any, z: Any, steps: int, cond: dict[str, Any]) -> T
     return last(trajectory(f, schedule, start, times, noise=lambda draw, like: z(draw), clip=False, **cond))
 
 
-def _asked(run: Run, n: int) -> dict[str, Any]:
+def _asked(run: Run, n: int, rows: range) -> dict[str, Any]:
     """What the network is told: the captions, and guidance in the middle of what it was trained with."""
     assert isinstance(run.rows, Encoded)
     assert isinstance(run.stepper.condition, Table)
-    labels = torch.from_numpy(run.rows.labels[chosen(run, n)])
+    labels = torch.from_numpy(run.rows.labels[chosen(run, n)[rows.start : rows.stop]])
     cond = run.stepper.condition(labels.to(run.device))
     latent = run.recipe.latent
     if latent is not None and latent.w is not None:
-        cond["guidance"] = torch.full((n,), sum(latent.w) / 2, device=run.device)
+        cond["guidance"] = torch.full((len(rows),), sum(latent.w) / 2, device=run.device)
     return cond
 
 
-def _noise(run: Run, n: int):
+def _noise(run: Run, rows: range):
     shape = (run.design.architecture.image_channels, *2 * (run.design.architecture.image_size,))
-    return lambda draw: noise(run.recipe.seed, range(n), shape, purpose=PREVIEW, a=draw).to(run.device)
+    return lambda draw: noise(run.recipe.seed, rows, shape, purpose=PREVIEW, a=draw).to(run.device)

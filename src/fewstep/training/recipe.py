@@ -16,6 +16,7 @@ from fewstep.parameterizations import EDM, Boundary, Latched, Parameterization
 from fewstep.schedules import Discrete, Karras, Schedule
 from fewstep.training.latent import Latent, Words
 from fewstep.training.optimizers import AdamW, Optimizer, RAdam
+from fewstep.training.scoring import Scoring
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class Recipe:
     """How many of the last checkpoints are kept."""
     preview_every: int = 500
     """Steps between preview grids."""
+    score: Scoring | None = field(default_factory=Scoring)
+    """A score of the model where previews are made; None or score.n 0 takes none."""
     workers: int = 2
     """Threads that decode pictures ahead, where they are not in memory."""
     name: str = "custom"
@@ -114,7 +117,7 @@ class Recipe:
         return min(1.0, step / self.steps)
 
 
-FREE = ("micro_batch", "checkpoint_every", "keep", "preview_every", "workers", "name", "compile")
+FREE = ("micro_batch", "checkpoint_every", "keep", "preview_every", "score", "workers", "name", "compile")
 """Fields that may change when a run goes on: they do not change what it produces (but for rounding)."""
 
 
@@ -134,6 +137,7 @@ PARTS = tuple(
             ),
             Data,
             Latent,
+            Scoring,
             Words,
             RAdam,
             AdamW,

@@ -17,11 +17,10 @@ from torch import Tensor
 from fewstep.files import whole_file
 from fewstep.images import grid, save_picture
 from fewstep.networks.adapters import AutoencoderShape
-from fewstep.objectives import ProgressiveDistillation
-from fewstep.sampling import spaced_times
 from fewstep.training.fit import Run, Step
 from fewstep.training.made import note
-from fewstep.training.previews import examples, reconstructions, samples
+from fewstep.training.measuring import Measuring
+from fewstep.training.previews import examples, how, reconstructions, samples
 
 PREVIEWS = 8
 """Generated pictures in a row of a preview."""
@@ -43,14 +42,16 @@ def watch(
         progress = stack.enter_context(_bar(console, disable=quiet or not run.main))
         bar = progress.add_task(run.recipe.name, total=run.recipe.steps, completed=run.state.step, note="")
         board = stack.enter_context(_tensorboard(run)) if tensorboard and run.main else None
-        smooth = Smooth()
+        smooth, measuring = Smooth(), Measuring(run)
         for step in run:
             if run.main:
-                write_line(metrics, as_metrics(run, step))
-                progress.update(bar, completed=step.k, note=smooth(step))
+                due = step.k % run.recipe.preview_every == 0 or step.last
+                line = as_metrics(run, step) | (measuring() if due else {})
+                write_line(metrics, line)
+                progress.update(bar, completed=step.k, note=smooth(step, line))
                 if board is not None:
-                    _log(board, as_metrics(run, step))
-                if step.k % run.recipe.preview_every == 0 or step.last:
+                    _log(board, line)
+                if due:
                     path = preview(run)
                     if board is not None:
                         board.add_image("preview", _pixels(path), step.k, dataformats="HWC")
@@ -63,16 +64,18 @@ class Smooth:
     """The words of the live line, from running means."""
 
     def __init__(self):
-        self.loss, self.seconds = math.nan, math.nan
+        self.loss, self.seconds, self.score = math.nan, math.nan, ""
 
-    def __call__(self, step: Step) -> str:
+    def __call__(self, step: Step, line: dict | None = None) -> str:
         for name, value in (("loss", step.loss), ("seconds", step.seconds)):
             old = getattr(self, name)
             if math.isfinite(value):
                 setattr(self, name, value if math.isnan(old) else 0.95 * old + 0.05 * value)
         pace = step.images_per_second * step.seconds / self.seconds
         skipped = f", {step.skipped} skipped" if step.skipped else ""
-        return f"loss {self.loss:.4f}, {pace:.0f} img/s{skipped}"
+        if line and line.get("score") is not None:
+            self.score = f", {line['score_name'].split(' (')[0]} {line['score']:.3g}"
+        return f"loss {self.loss:.4f}, {pace:.0f} img/s{self.score}{skipped}"
 
 
 def as_metrics(run: Run, step: Step) -> dict:
@@ -150,12 +153,8 @@ def _pictures(run: Run, n: int) -> list[Tensor]:
     """Rows of samples of a model of pictures."""
     model = run.model()
     labels = None if not model.num_classes else torch.arange(n) % model.num_classes
-    if model.consistent:
-        return [model.sample(n, steps=steps, seed=run.recipe.seed, labels=labels) for steps in (1, 2)]
-    if isinstance(objective := run.recipe.objective, ProgressiveDistillation):
-        times = spaced_times(model.schedule, objective.first_steps >> run.state.stage)
-        return [model.sample(n, sampler="euler", times=times, seed=run.recipe.seed, labels=labels)]
-    return [model.sample(n, steps=10, seed=run.recipe.seed, labels=labels)]
+    ways = [how(run, model, steps) for steps in ((1, 2) if model.consistent else (None,))]
+    return [model.sample(n, seed=run.recipe.seed, labels=labels, **way) for way in ways]
 
 
 def _number(value: float) -> float | None:
@@ -188,7 +187,7 @@ def _tensorboard(run: Run):
 def _log(board, line: dict) -> None:
     for name, value in line.items():
         for part, number in value.items() if isinstance(value, dict) else [("", value)]:
-            if name != "step" and number is not None:
+            if name != "step" and isinstance(number, int | float):
                 board.add_scalar(f"{name}/{part}".rstrip("/"), number, line["step"])
 
 
