@@ -131,6 +131,10 @@ def test_skipping_compares_levels_k_apart():
         Skipping().pairs(u, Karras(), 0.0)
     with pytest.raises(ValueError, match="k=0"):
         Skipping(0)
+    with pytest.raises(ValueError, match=r"k = 50 leads .* take a multiple of 20 or schedule.origin = 20"):
+        Skipping(50).pairs(u, Discrete(), 0.0)
+    trained = set(Discrete(origin=100).origins().tolist())
+    assert set(Skipping(50).pairs(u, Discrete(origin=100), 0.0)[1].long().tolist()) <= trained | {0}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -133,7 +133,8 @@ class Skipping(Discretization):
     """The pairs of latent consistency distillation: k noise levels apart, so that fewer of them span the trajectory."""
 
     k: int = 20
-    """How many of the schedule's levels lie between the two times; 20 of 1,000 in the paper."""
+    """How many of the schedule's levels lie between the two times; 20 of 1,000 in the paper. A multiple of what lies
+    between two of the schedule's origins: a target asked at levels that are never trained would teach nothing."""
 
     def __post_init__(self):
         if self.k < 1:
@@ -142,6 +143,10 @@ class Skipping(Discretization):
     def pairs(self, u: Tensor, schedule: Schedule, progress: float) -> tuple[Tensor, Tensor]:
         if not isinstance(schedule, Discrete):
             raise TypeError(f"Skipping counts the levels of a Discrete schedule; {type(schedule).__name__} has none.")
+        apart = schedule.steps // min(schedule.origin, schedule.steps)
+        if self.k % apart:
+            raise ValueError(f"k = {self.k} leads from the trained levels, {apart} apart, to others that are never "
+                             f"trained: take a multiple of {apart} or schedule.origin = {schedule.steps // self.k}.")  # fmt: skip
         origins = schedule.origins().to(u.device, torch.float64)
         t = origins[(u * len(origins)).long()]
         return t, (t - self.k).clamp(min=schedule.t_min)
