@@ -99,8 +99,8 @@ def double(last: Unit) -> list[Stage]:
 
 
 def places35(channels: int, pooled: int) -> Block:
-    branches = {"branch1x1": [Unit(64)], "branch5x5": [Unit(48), Unit(64, S5)], "branch3x3dbl": double(Unit(96, S3))}
-    return Block(channels, average, {**branches, "branch_pool": [Unit(pooled)]})
+    branches: dict[str, list[Stage]] = {"branch1x1": [Unit(64)], "branch5x5": [Unit(48), Unit(64, S5)]}
+    return Block(channels, average, {**branches, "branch3x3dbl": double(Unit(96, S3)), "branch_pool": [Unit(pooled)]})
 
 
 def to17(channels: int) -> Block:
