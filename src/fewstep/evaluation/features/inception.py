@@ -110,8 +110,9 @@ def to17(channels: int) -> Block:
 
 def places17(channels: int, inner: int) -> Block:
     twice: list[Stage] = [Unit(inner), Unit(inner, H7), Unit(inner, W7), Unit(inner, H7), Unit(192, W7)]
-    branches = {"branch1x1": [Unit(192)], "branch7x7": [Unit(inner), Unit(inner, W7), Unit(192, H7)]}
-    return Block(channels, average, {**branches, "branch7x7dbl": twice, "branch_pool": [Unit(192)]})
+    once: list[Stage] = [Unit(inner), Unit(inner, W7), Unit(192, H7)]
+    branches: dict[str, list[Stage]] = {"branch1x1": [Unit(192)], "branch7x7": once, "branch7x7dbl": twice}
+    return Block(channels, average, {**branches, "branch_pool": [Unit(192)]})
 
 
 def to8(channels: int) -> Block:
