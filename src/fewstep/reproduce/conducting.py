@@ -37,12 +37,13 @@ def conduct(
         return _alone(jobs, judge, told) if workers == 1 else _together(jobs, judge, told, workers)
 
 
-def weight(job: Job) -> float:
+def weight(job: Job) -> int:
     """What a step costs, in passes of the network: forward 1, backward 2, the target's and the teacher's 1 each."""
     if job.teacher is None:
         return 3
-    solver: Solver | None = getattr(job.recipe.objective, "solver", None)
-    return 4 + (solver.calls if solver else 1 if job.recipe.teacher else 0)
+    objective = job.recipe.objective
+    solver: Solver | None = getattr(objective, "solver", None)
+    return 4 + (solver.calls if solver else 1 if objective.needs_teacher else 0)
 
 
 def _alone(jobs: list[Job], judge: Callable[[], Judge], told: Told) -> dict[tuple[str, int], dict]:

@@ -27,11 +27,12 @@ ROWS = (
     ("perceptual", 1, "CD, perceptual, 1 call"),
     ("pd", 1, "PD, 1 call"),
     ("pd", 2, "PD, 2 calls"),
-    ("ct", 1, "CT, 1 call"),
-    ("ct", 2, "CT, 2 calls"),
-    ("ict", 1, "iCT, 1 call"),
-    ("ect", 1, "ECT, 1 call"),
-    ("ect", 2, "ECT, 2 calls"),
+    ("ct", 1, "CT from the teacher, 1 call"),
+    ("ct", 2, "CT from the teacher, 2 calls"),
+    ("ct-nothing", 1, "CT from nothing, 1 call"),
+    ("ict", 1, "iCT from nothing, 1 call"),
+    ("ect", 1, "ECT from nothing, 1 call"),
+    ("ect", 2, "ECT from nothing, 2 calls"),
 )
 """(run, calls, title)."""
 

@@ -3,7 +3,8 @@
     teacher            EDM's denoising
     heun-18 …          CD from the teacher's weights: L2, EMA target with μ = 0.9, N = 18, unless the name says more
     pd                 progressive distillation from 16 steps to one, as long as CD
-    ct ict ect …       from random weights, all with the same number of steps: two passes forward, one back
+    ct ct-small …      consistency training from the teacher's weights, as OpenAI's commands have it
+    ct-nothing ict ect from random weights, all with the same number of steps: two passes forward, one back
 
 A run's folder is named after all that decides what it produces, the data and its teacher included: studies that need
 the same run share it, and a changed recipe is another run.
@@ -15,9 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fewstep.codec import encode
 from fewstep.discretizations import Grid, Growing
-from fewstep.distances import L1, Distance, RandomFilters, Squared
+from fewstep.distances import L1, Distance, PseudoHuber, RandomFilters, Squared
 from fewstep.networks import CompactShape
 from fewstep.objectives import (
     ConsistencyDistillation,
@@ -31,7 +31,7 @@ from fewstep.reproduce.setting import Lengths, Pictures, Setting
 from fewstep.solvers import Euler, Heun, Solver
 from fewstep.targets import AdaptiveEma, Ema, Same, StopGradient, Target
 from fewstep.training.optimizers import AdamW, RAdam
-from fewstep.training.recipe import FREE, Recipe
+from fewstep.training.recipe import FREE, Recipe, to_json
 from fewstep.weightings import Uniform
 
 GRIDS = (9, 18, 36, 72)
@@ -44,8 +44,13 @@ POINTS = 6
 """So often a run is scored on its way, evenly spread."""
 
 MU = 0.9
-SMALL, LARGE = 6, 60
-"""N of consistency training on a fixed grid, and where the growing one ends."""
+"""Of the target's moving average in distillation."""
+
+SMALL, LARGE = 6, 36
+"""N of consistency training on a fixed grid; the growing one ends with LARGE + 1."""
+
+MU_SMALL, MU_LARGE, MU_0 = 0.5, 0.9, 0.5
+"""μ with a small and a large fixed N, and where the growing μ begins: runs are short, so targets follow fast."""
 
 
 def distilled(distance: Distance, n: int = 18, solver: Solver | None = None, target: Target | None = None) -> Objective:
@@ -63,18 +68,23 @@ OBJECTIVES: dict[str, Callable[[], Objective]] = {
     **{f"heun-{n}": lambda n=n: distilled(Squared(), n) for n in GRIDS},
     **{f"euler-{n}": lambda n=n: distilled(Squared(), n, Euler()) for n in GRIDS},
     "l1": lambda: distilled(L1()),
+    "huber": lambda: distilled(PseudoHuber(0.03)),
     "perceptual": lambda: distilled(RandomFilters()),
     "stop-gradient": lambda: distilled(Squared(), target=StopGradient()),
     "both-sides": lambda: distilled(Squared(), target=Same()),
     "pd": lambda: ProgressiveDistillation(first_steps=16),
-    "ct": lambda: trained(Growing(2, LARGE), AdaptiveEma(0.9)),
-    "ct-small": lambda: trained(Grid(SMALL), Ema(0.9)),
-    "ct-large": lambda: trained(Grid(LARGE), Ema(0.99)),
+    "ct": lambda: trained(Growing(2, LARGE), AdaptiveEma(MU_0)),
+    "ct-small": lambda: trained(Grid(SMALL), Ema(MU_SMALL)),
+    "ct-large": lambda: trained(Grid(LARGE), Ema(MU_LARGE)),
     "ct-both-sides": lambda: trained(Growing(2, LARGE), Same()),
+    "ct-nothing": lambda: trained(Growing(2, LARGE), AdaptiveEma(MU_0)),
     "ict": lambda: parts.ict(s_0=10, s_1=40, p_mean=-0.4, p_std=1.6, c=0.03),
     "ect": lambda: parts.ect(stages=4, p_mean=-0.4, p_std=1.6, c=0.03),
 }
 """What each run minimises, by the run's name."""
+
+NOTHING = ("ct-nothing", "ict", "ect")
+"""The runs that begin at random weights."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +134,7 @@ def _teacher(base: Recipe, lengths: Lengths) -> Recipe:
 
 def _student(name: str, base: Recipe, setting: Setting, folder: Path, digest: str, teacher: Job) -> Job:
     objective, lengths = OBJECTIVES[name](), setting.lengths
-    needs = objective.needs_teacher
+    needs = name not in NOTHING
     recipe = replace(
         base,
         name=name,
@@ -140,9 +150,15 @@ def _student(name: str, base: Recipe, setting: Setting, folder: Path, digest: st
 def _job(recipe: Recipe, setting: Setting, folder: Path, data: str, teacher: Job | None) -> Job:
     recipe = replace(recipe, checkpoint_every=max(1, recipe.steps // POINTS))
     above = teacher.folder.name if teacher else ""
-    known = {"recipe": encode(recipe), "data": data, "teacher": above, "samples": setting.samples}
-    for field in ("data", "teacher", *FREE):
-        known["recipe"].pop(field)  # type: ignore[union-attr]
+    known = {"recipe": _deciding(recipe), "data": data, "teacher": above, "samples": setting.samples}
     digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:10]
     place = folder / "runs" / f"{recipe.name}-{recipe.seed}-{digest}"
     return Job(recipe.name, recipe.seed, recipe, place, setting.samples, teacher)
+
+
+def _deciding(recipe: Recipe) -> dict:
+    """What decides a run's result but data and teacher, without what is left as it is by default: so a setting that is
+    new to recipes changes no name."""
+    usual = to_json(Recipe(objective=recipe.objective))
+    kept = {name: value for name, value in to_json(recipe).items() if value != usual[name] or name == "objective"}
+    return {name: value for name, value in kept.items() if name not in ("data", "teacher", *FREE)}

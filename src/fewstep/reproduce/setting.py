@@ -26,12 +26,12 @@ class Lengths:
     teacher: int
     """The diffusion model."""
     distilled: int
-    """A student that begins as the teacher."""
+    """A student that begins with the teacher's weights."""
     nothing: int
     """A model that begins at random weights."""
 
 
-FULL = Lengths(teacher=2000, distilled=800, nothing=1100)
+FULL = Lengths(teacher=2000, distilled=1000, nothing=1300)
 """At most a minute of one slow core each, on 8×8 pixels."""
 
 QUICK = Lengths(teacher=500, distilled=150, nothing=300)
