@@ -65,6 +65,7 @@ def latent(objective: str, source: str, **changes: Any) -> Recipe:
         "label_drop": 0.2,
         "checkpoint_every": 2,
         "preview_every": 1000,
+        "score": None,
         "workers": 0,
     }
     return Recipe(**(options | changes))

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from fewstep.training.checkpoint import checkpoints
 from fewstep.training.fit import fit
 from fewstep.training.latent import Latent, Words
 from fewstep.training.recipe import from_json, to_json
+from fewstep.training.scoring import Scoring
 from fewstep.training.track import watch
 
 KINDS = {"epsilon": Epsilon(), "v_prediction": Velocity(), "sample": Sample()}
@@ -436,11 +438,12 @@ def test_an_autoencoder_that_changed_is_noticed(teacher, data, tmp_path):
 
 def test_previews(teacher, lcm, data, tmp_path):
     for name, recipe in {
-        "lcf": latent("lcf", data, start=lcm, steps=1),
-        "teacher": latent("teacher", data, start=teacher, steps=1),
+        "lcf": latent("lcf", data, start=lcm, steps=1, score=Scoring(n=9)),
+        "teacher": latent("teacher", data, start=teacher, steps=1, score=Scoring(n=9, steps=2)),
     }.items():
         list(watch(fit(recipe, tmp_path / name), quiet=True))
         line = json.loads((tmp_path / name / "metrics.jsonl").read_text())
+        assert math.isfinite(line["score"])
         assert set(line["levels"]) <= {f"{125 * i}-{125 * i + 124}" for i in range(8)}
         (path,) = (tmp_path / name / "previews").glob("*.png")
         from PIL import Image

@@ -41,10 +41,10 @@ def test_a_score_at_every_preview_that_training_does_not_notice(tmp_path, object
 
 
 def test_scores_are_part_of_a_recipe_and_may_change_when_a_run_goes_on(tmp_path):
-    recipe = small(steps=2, score=Scoring(n=20, name="fd"))
+    recipe = small(steps=2, score=Scoring(n=20, by="fd"))
     assert from_json(to_json(recipe)) == recipe
     run_all(recipe, tmp_path)
     run_all(small(steps=2, score=None), tmp_path)
-    for wrong in ({"n": 1}, {"name": "fid"}, {"steps": 0}):
+    for wrong in ({"n": 1}, {"by": "fid"}, {"steps": 0}):
         with pytest.raises(ValueError):
             Scoring(**wrong)

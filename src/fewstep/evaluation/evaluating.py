@@ -12,12 +12,11 @@ A score that these sets or features do not give is left out with the reason, unl
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple, final
 
 import torch
-from torch import nn
 
 from fewstep.conditions import Asked
 from fewstep.evaluation import caching, sets
@@ -39,7 +38,7 @@ def evaluate(
     samples: Named,
     reference: Named | None = None,
     *,
-    features: "str | os.PathLike | nn.Module | Features" = "auto",
+    features: "str | os.PathLike | Callable | Features" = "auto",
     scores: str | Sequence[str] | None = None,
     n: int | None = None,
     reference_n: int | None = None,
@@ -94,7 +93,7 @@ class Yardstick:
         self,
         reference: Named | None = None,
         *,
-        features: "str | os.PathLike | nn.Module | Features" = "auto",
+        features: "str | os.PathLike | Callable | Features" = "auto",
         scores: str | Sequence[str] | None = None,
         n: int | None = None,
         at_most: int | None = None,
@@ -186,7 +185,7 @@ class Yardstick:
             self._why = [f"The features 'simple' were taken, which know little of what pictures show: {error}"]
             return self._opened("simple")
 
-    def _opened(self, features: "str | os.PathLike | nn.Module | Features") -> Features:
+    def _opened(self, features: "str | os.PathLike | Callable | Features") -> Features:
         from fewstep.evaluation.features import open_features
 
         return open_features(os.fspath(features) if isinstance(features, os.PathLike) else features, self.device)

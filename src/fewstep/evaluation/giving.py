@@ -8,11 +8,17 @@ from fewstep.evaluation.report import Line
 from fewstep.evaluation.scores import SCORES
 from fewstep.evaluation.types import Features, Need, Score, Set
 
+STATISTICS: dict[Need, str] = {
+    "spatial": "it needs mu_s and sigma_s, or pictures, and {name} has neither",
+    "logits": "it needs pictures, and {name} holds statistics only",
+}
+"""What is said instead of a set that only statistics are known of."""
+
 LACKING: dict[Need, str] = {
     "features": "it needs pictures, and {name} holds statistics only",
     "gaussian": "it needs mu and sigma, or pictures, and {name} has neither",
-    "spatial": "it needs features of an earlier layer, and {features} has none (or {name} holds no mu_s and sigma_s)",
-    "logits": "it needs features that read classes, and {features} reads none (or {name} holds statistics only)",
+    "spatial": "it needs features of an earlier layer, and {features} has none",
+    "logits": "it needs features that read classes, and {features} reads none",
     "labels": "it needs labels, and {name} has none",
     "text": "it needs prompts or captions, and features that read them (--features clip)",
 }
@@ -44,7 +50,8 @@ def lacking(score: Score, samples: Set, reference: Set | None, features: Feature
     for need in LACKING:
         for side in _asked(score, need, samples, reference):
             if _held(side, need) is None:
-                return LACKING[need].format(name=side.name, features=features.name)
+                words = LACKING | (STATISTICS if side.features is None else {})
+                return words[need].format(name=side.name, features=features.name)
     least = score.at_least(features.dimension)
     for side in (samples, reference if "reference" in score.needs else None):
         if side is not None and side.features is not None and side.n < least:

@@ -55,7 +55,7 @@ class Measuring:
     def _yardstick(self) -> Yardstick:
         assert self.asked is not None
         run, asked = self.run, self.asked
-        return Yardstick(run.images, features=asked.features, scores=asked.name, at_most=asked.n,
+        return Yardstick(run.images, features=asked.features, scores=asked.by, at_most=asked.n,
                          device=str(run.device))  # fmt: skip
 
     def _drawn(self, n: int) -> Tensor:

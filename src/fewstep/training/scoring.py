@@ -9,7 +9,7 @@ class Scoring:
 
     n: int = 256
     """Pictures drawn, and of the data; 0 takes no score."""
-    name: str = "energy"
+    by: str = "energy"
     """Which score: energy, fd, kid, …"""
     features: str = "simple"
     """Whose features: simple, mnist, digits, inception, or a file."""
@@ -21,4 +21,4 @@ class Scoring:
 
         if self.n < 0 or self.n == 1 or (self.steps is not None and self.steps < 1):
             raise ValueError("score.n is 0 or at least 2, and score.steps at least 1.")
-        chosen([self.name])
+        chosen([self.by])
