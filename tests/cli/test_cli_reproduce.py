@@ -31,9 +31,9 @@ def test_what_cannot_be_done_is_said_in_one_sentence(cli, tmp_path):
 
 
 def test_without_matplotlib_nothing_is_trained(cli, tmp_path, monkeypatch):
-    for name in [*sys.modules]:
-        if name.startswith(("fewstep.plots", "fewstep.reproduce")):
-            monkeypatch.delitem(sys.modules, name)
+    for name in ("fewstep.plots.style", *(f"fewstep.reproduce.{part}" for part in ("report", "figures", "pictures"))):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        monkeypatch.delattr(name, raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     said = cli("reproduce", "n", "--quick", "--seeds", "1", "--out", str(tmp_path / "study"))
     assert said.code == 1
