@@ -145,8 +145,10 @@ class Skipping(Discretization):
             raise TypeError(f"Skipping counts the levels of a Discrete schedule; {type(schedule).__name__} has none.")
         apart = schedule.steps // min(schedule.origin, schedule.steps)
         if self.k % apart:
-            raise ValueError(f"k = {self.k} leads from the trained levels, {apart} apart, to others that are never "
-                             f"trained: take a multiple of {apart} or schedule.origin = {schedule.steps // self.k}.")  # fmt: skip
+            raise ValueError(
+                f"k = {self.k} leads from the trained levels, {apart} apart, to others that are never trained: take a "
+                f"multiple of {apart} or schedule.origin = {schedule.steps // self.k}."
+            )
         origins = schedule.origins().to(u.device, torch.float64)
         t = origins[(u * len(origins)).long()]
         return t, (t - self.k).clamp(min=schedule.t_min)
