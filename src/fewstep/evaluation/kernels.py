@@ -4,7 +4,7 @@
 
 KID (Bińkowski et al. 2018): k(x, y) = (x·y / d + 1)³, expectations over pairs of different pictures, so without bias
 at any n. The mean over 100 subsets of 1,000, the numbers of torch-fidelity and torchmetrics; papers often print it
-times 1,000. Sets of 1,000 or fewer are taken whole.
+times 1,000. Sets of 1,000 or fewer are taken whole; then the standard error is the jackknife's, over 20 shares left out.
 
 CMMD (Jayasumana et al. 2024): k(x, y) = exp(−|x − y|² / 2σ²) of CLIP's embeddings at length 1, σ = 10, times 1,000,
 over all pairs with a picture's pair with itself among them, as published: two sets of one distribution score a little
@@ -19,20 +19,22 @@ from fewstep.evaluation.types import Value
 from fewstep.tensors import EVALUATE, rng
 
 SUBSETS, SUBSET = 100, 1000
+SHARES = 20
 SIGMA, SCALE = 10, 1000
 
 
 def kid(x: NDArray, y: NDArray, seed: int = 0, subsets: int = SUBSETS, size: int = SUBSET) -> Value:
     """The mean KID of x (n, d) and y (m, d) over random subsets of `size`, with its standard error.
 
-    The error tells how far the value may lie from that of endlessly many pictures; it is None where a set is no larger
-    than a subset. ValueError for fewer than two pictures.
+    The error tells how far the value may lie from that of endlessly many pictures; it is None below 20 pictures, and
+    where of two sets only one is larger than a subset. ValueError for fewer than two pictures.
     """
     n = min(len(x), len(y))
     if n < 2:
         raise ValueError(f"KID compares pairs of pictures of a set; it needs two or more in each, not {n}.")
     if max(len(x), len(y)) <= size:
-        return Value(cubic_mmd(np.asarray(x, np.float64), np.asarray(y, np.float64)))
+        x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+        return Value(cubic_mmd(x, y), _jackknife(x, y) if n >= SHARES else None)
     size = min(size, n)
     draws = []
     for subset in range(subsets):
@@ -69,6 +71,13 @@ def _standard_error(draws: list[float], share: float) -> float | None:
     if share >= 1 or len(draws) < 2:
         return None
     return float(np.std(draws, ddof=1) * np.sqrt(share / (1 - share) + 1 / len(draws)))
+
+
+def _jackknife(x: Floats, y: Floats) -> float:
+    """The standard error from how the value changes as a share of the pictures of both sets is left out."""
+    shares = range(SHARES)
+    draws = [cubic_mmd(*(points[np.arange(len(points)) % SHARES != i] for points in (x, y))) for i in shares]
+    return float(np.std(draws) * np.sqrt(SHARES - 1))
 
 
 def cmmd(x: NDArray, y: NDArray) -> float:
