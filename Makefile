@@ -4,11 +4,12 @@ VENV := .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test docs lint format clean
 
 help:
 	@echo "make demo    the guided demo: pictures from the bundled model, and a model trained on the spot"
 	@echo "make test    all checks and all tests"
+	@echo "make docs    the documentation site, in build/docs"
 	@echo "make lint    ruff, the import floors, the types; make format mends what ruff can mend"
 	@echo "make clean   remove .venv and what the tools leave behind"
 
@@ -31,6 +32,10 @@ demo: $(READY)
 test: lint
 	$(BIN)/python -m pytest -n auto
 
+docs: $(READY)
+	$(BIN)/python -m sphinx -j auto -W --keep-going -q -d build/doctrees docs build/docs
+	@echo "The site: build/docs/index.html"
+
 lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/lint-imports
@@ -41,4 +46,4 @@ format: $(READY)
 	$(BIN)/ruff format
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build docs/api .pytest_cache .ruff_cache .hypothesis .import_linter_cache
