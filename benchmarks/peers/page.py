@@ -1,0 +1,257 @@
+"""The page and its figure, out of the results: who is how good when, and who wins by how much."""
+
+import math
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from fewstep.files import whole_file
+from fewstep.plots import style
+
+from . import registry
+from .running import Plan, finished
+
+AT = (0.2, 0.5, 1.0)
+"""Shares of the budget in the table: 2, 5 and 10 minutes."""
+
+CLOCK = {"wall": "the wall's", "processor": "the processor's, which other work on the machine hardly touches"}
+
+
+class Value(NamedTuple):
+    """Mean and standard deviation over the seeds."""
+
+    mean: float
+    spread: float
+
+    def __str__(self) -> str:
+        digits = 0 if self.mean >= 100 else 1 if self.mean >= 10 else 2
+        spread = "" if math.isnan(self.spread) else f" ± {self.spread:.{digits}f}"
+        return f"{self.mean:.{digits}f}{spread}"
+
+
+def value(numbers: Sequence[float]) -> Value:
+    if not all(map(math.isfinite, numbers)):
+        return Value(math.inf, math.nan)
+    return Value(statistics.fmean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else math.nan)
+
+
+class Results:
+    """All runs of one method."""
+
+    def __init__(self, runs: list[dict]):
+        self.runs, first = runs, runs[0]
+        self.name, self.title, self.own, self.budget = (first[key] for key in ("name", "title", "own", "budget"))
+
+    def at(self, seconds: float, steps: int, score: str = "fd") -> Value | None:
+        """A score at a mark, or None where the clock did not stop there."""
+        numbers = []
+        for run in self.runs:
+            clock = run["plan"]["clock"]
+            mark = next((m for m in run["marks"] if abs(m["share"] * self.budget - seconds) < 1e-6 * seconds), None)
+            if mark is None or clock not in mark:
+                return None
+            numbers.append(mark["scores"][str(steps)].get(score, math.inf))
+        return value(numbers)
+
+    def final(self, steps: int, score: str = "fd") -> Value:
+        found = self.at(self.budget, steps, score)
+        assert found is not None
+        return found
+
+    @property
+    def pace(self) -> Value:
+        """Steps a second of training."""
+        return value([run["steps"] / run["marks"][-1][run["plan"]["clock"]] for run in self.runs])
+
+    @property
+    def ways(self) -> str:
+        """How pictures were drawn at the end."""
+        return ", ".join(dict.fromkeys(run["marks"][-1]["way"] for run in self.runs))
+
+
+def write(page: Path, folder: Path, plan: Plan, absent: dict[str, str]) -> Path:
+    """The page, and the figure beside it in images/."""
+    found = [Results(runs) for name in registry.ENTRIES if (runs := _runs(folder, name, plan))]
+    if not found:
+        return page
+    page.parent.mkdir(parents=True, exist_ok=True)
+    picture = page.parent / "images" / f"{page.stem}.png"
+    picture.parent.mkdir(exist_ok=True)
+    draw(found, picture)
+    parts = [head(found, plan), table(found, plan), f"![Fréchet distance against time](images/{picture.name})",
+             verdict(found, plan), half(found, plan), left_out(absent), how(found, plan)]  # fmt: skip
+    with whole_file(page) as aside:
+        aside.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
+    return page
+
+
+def _runs(folder: Path, name: str, plan: Plan) -> list[dict]:
+    seeds = sorted(int(path.stem.rpartition("seed")[2]) for path in folder.glob(f"{name}-seed*.json"))
+    return [found for seed in seeds if (found := finished(folder, name, seed, plan))]
+
+
+# -- words -------------------------------------------------------------------------------------------------------------
+
+
+def head(found: list[Results], plan: Plan) -> str:
+    seeds = max(len(r.runs) for r in found)
+    return (
+        "# Beside other implementations, at equal cost\n\n"
+        f"Consistency training *from nothing* on MNIST, 28×28, without labels: the same pictures, the same network "
+        f"(`CompactShape`, 0.6 million parameters) with the same first weights, batches of {plan.batch} in the same "
+        "order, "
+        f"{_time(plan.budget)} of training on one core, {seeds} seed{'s' * (seeds > 1)}. At each mark the clock stops, "
+        f"{plan.samples:,} pictures are drawn in one and in two steps with the implementation's own sampler and times, "
+        "and `fewstep.evaluation` scores them against the test set. Lower is better, but for precision and recall."
+    )
+
+
+def table(found: list[Results], plan: Plan) -> str:
+    times = [share * plan.budget for share in AT]
+    head = ["implementation", "steps a second", *(f"FD, 1 step, {_time(t)}" for t in times), "FD, 2 steps, at the end",
+            "precision", "recall", "energy", "drawn from"]  # fmt: skip
+    lines = [head, ["---"] * len(head)]
+    for r in sorted(found, key=lambda r: (not r.own, r.final(1).mean)):
+        cells = [r.at(t, 1) for t in times]
+        lines.append([
+            f"**{r.title}**" if r.own else r.title, str(r.pace), *("–" if c is None else str(c) for c in cells),
+            *(str(r.final(2)), str(r.final(1, "precision")), str(r.final(1, "recall"))),
+            str(r.final(1, "energy")), r.ways,
+        ])  # fmt: skip
+    return (
+        "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        + "\n\nMean ± standard deviation over the seeds. FD: Fréchet distance in the features `mnist`. Precision, "
+        "recall and energy (features `simple`): one step, at the end."
+    )
+
+
+def verdict(found: list[Results], plan: Plan) -> str:
+    lines = ["## Who wins"]
+    whole = [r for r in found if r.budget == plan.budget]
+    own, peers = [r for r in whole if r.own], [r for r in whole if not r.own]
+    if not own or not peers:
+        return ""
+    for steps in (1, 2):
+        a, b = (min(group, key=lambda r: r.final(steps).mean) for group in (own, peers))
+        x, y = a.final(steps), b.final(steps)
+        spread = math.hypot(x.spread, y.spread)
+        beyond = (
+            "within the spread of the seeds" if abs(x.mean - y.mean) <= spread else "beyond the spread of the seeds"
+        )
+        told = "" if math.isnan(spread) else f", {beyond}"
+        better, share = ("ahead", 1 - x.mean / y.mean) if x.mean <= y.mean else ("behind", x.mean / y.mean - 1)
+        lines.append(
+            f"- **{steps} step{'s' * (steps > 1)}**: {a.title} {x}, the best of the others ({b.title}) {y}: "
+            f"fewstep is {better} by {share:.0%}{told}."
+        )
+    return "\n".join(lines)
+
+
+def half(found: list[Results], plan: Plan) -> str:
+    """Whether ours is, in half the time, where each of the others ends."""
+    own = [r for r in found if r.own and r.budget == plan.budget]
+    planned = {r.name.removesuffix("-half"): r for r in found if r.own and r.budget != plan.budget}
+    peers = [r for r in found if not r.own]
+    if not own or not peers:
+        return ""
+    best = min(own, key=lambda r: r.final(1).mean)
+    short = planned.get(best.name)
+    lines = [["the other", "its end, 1 step", "its end, 2 steps", "ours at half, 1 step", "2 steps", "reached?"]]
+    lines.append(["---"] * len(lines[0]))
+    for r in sorted(peers, key=lambda r: r.final(1).mean):
+        theirs, reached = [r.final(steps) for steps in (1, 2)], []
+        ours = [_half(best, short, steps, plan) for steps in (1, 2)]
+        reached = ["yes" if a.mean <= b.mean else "no" for a, b in zip(ours, theirs, strict=True)]
+        lines.append([r.title, *map(str, theirs), *map(str, ours), ", ".join(reached)])
+    how = (
+        "a run planned for half the time"
+        if short
+        else "the mark at half of the whole run, whose rate has not decayed yet"
+    )
+    rows = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    said = f"{best.title} ({how}) beside where the others end (FD; reached in 1, in 2 steps):"
+    return f"## In half the time\n\n{said}\n\n{rows}"
+
+
+def _half(best: Results, short: Results | None, steps: int, plan: Plan) -> Value:
+    if short:
+        return short.final(steps)
+    return best.at(0.5 * plan.budget, steps) or Value(math.inf, math.nan)
+
+
+def left_out(absent: dict[str, str]) -> str:
+    lines = [f"- **{what}**: {why}." for what, why in registry.LEFT_OUT.items()]
+    lines += [f"- **{registry.ENTRIES[name].title}**: {why}" for name, why in absent.items()]
+    return "## What did not run, and why\n\n" + "\n".join(lines)
+
+
+def how(found: list[Results], plan: Plan) -> str:
+    versions = dict.fromkeys(run["version"] for r in found for run in r.runs)
+    sources = {e.source.name: e.source for e in registry.ENTRIES.values() if e.source}
+    gets = "\n".join(
+        f"    git clone https://github.com/{s.name} peers/{s.folder} && git -C peers/{s.folder} checkout {s.commit}"
+        for s in sources.values()
+    )
+    clock = "" if plan.clock == Plan.clock else f" --clock {plan.clock}"
+    return f"""## How it was run
+
+{gets}
+    python -m benchmarks.peers --peers peers --data mnist-train.zip{clock}
+
+- **What is whose**: adapters (`benchmarks/peers/`) call each implementation's loss, averages, schedules and sampler in
+  the order of its own loop; the head of each adapter says what its published settings are and what had to differ. None
+  of the peers' code is in this repository.
+- **Our settings**: the optimizer of recipe `mnist-ict` (RAdam, 1e-3 with cosine decay, betas 0.9 and 0.99, clipping at
+  1), average 0.998, and its few, far neighbours, wherever the implementation has such a knob.
+- **Schedules** that need to know how long training is are told the share of the time that is gone, fewstep's too.
+  Published settings are for 100,000 steps and more on GPUs: they are run as they are but for that.
+- **The benefit of the doubt**: pictures are drawn from live and from averaged weights, at every mark the better counts,
+  for everyone. Averages of 0.9999 have hardly left the random start after a few thousand steps.
+- **The clock**: {CLOCK[plan.clock]};
+  it stands still while pictures are drawn and scored.
+- **Versions**: {"; ".join(versions)}; torch {found[0].runs[0]["torch"]}, Python {platform.python_version()},
+  {os.cpu_count()} cores, one a run."""
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 60:g} min" if seconds >= 60 else f"{seconds:g} s"
+
+
+# -- figure ------------------------------------------------------------------------------------------------------------
+
+
+def draw(found: list[Results], path: Path) -> None:
+    """FD against time: ours, and each peer at the better of its settings."""
+    whole = max(r.budget for r in found)
+    shown = [r for r in found if r.own and r.budget == whole]
+    for source in dict.fromkeys(registry.ENTRIES[r.name].kind for r in found if not r.own):
+        shown.append(min((r for r in found if registry.ENTRIES[r.name].kind is source), key=lambda r: r.final(1).mean))
+    minute, unit = (60, "minutes") if whole >= 60 else (1, "seconds")
+    with style.style():
+        fig, axes = style.figure(1, 2, height=4.6, sharey=True)
+        for steps, ax in enumerate(axes[0], start=1):
+            for i, r in enumerate(shown):
+                _curve(ax, r, steps, minute, style.colours(len(shown))[i], style.DASHES[i % len(style.DASHES)])
+            ax.set_yscale("log")
+            style.label(ax, f"{unit} of training on one core", "Fréchet distance" if steps == 1 else "",
+                        f"{steps} step{'s' * (steps > 1)}")  # fmt: skip
+        handles = axes[0, 0].get_legend_handles_labels()[0]
+        if len(handles) > 1:
+            fig.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8)
+        style.save(fig, path)
+
+
+def _curve(ax, r: Results, steps: int, unit: float, colour: str, dashes) -> None:
+    times = [mark["share"] * r.budget for mark in r.runs[0]["marks"]]
+    values = [r.at(t, steps) for t in times]
+    kept = [(t / unit, v) for t, v in zip(times, values, strict=True) if v is not None and math.isfinite(v.mean)]
+    if not kept:
+        return
+    x, mean = [t for t, _ in kept], [v.mean for _, v in kept]
+    spread = [0.0 if math.isnan(v.spread) else v.spread for _, v in kept]
+    low = [max(m - s, m / 3) for m, s in zip(mean, spread, strict=True)]
+    high = [m + s for m, s in zip(mean, spread, strict=True)]
+    style.interval(ax, x, mean, low, high, r.title, color=colour, linestyle=dashes, linewidth=2.6 if r.own else 1.4)
