@@ -3,6 +3,7 @@
 Recipes count steps; here the share of the time takes the place of k/K, for the curriculum as for the learning rate.
 """
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -67,7 +68,8 @@ class Own(Method):
     def ways(self) -> dict[str, Way]:
         averaged = self.recipe.architecture.build()
         averaged.load_state_dict(self.state.averaged())
-        return {"averaged": self._way(averaged), "live": self._way(self.state.network)}
+        live = copy.deepcopy(self.state.network)  # a model freezes its network
+        return {"averaged": self._way(averaged), "live": self._way(live)}
 
     def _way(self, network: nn.Module) -> Way:
         denoiser = self._denoiser(network)

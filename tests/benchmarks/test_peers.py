@@ -140,6 +140,10 @@ def test_ours_goes_by_the_share_of_the_time(name):
     x = torch.randn(3, *method.SHAPE)
     assert torch.equal(way.function(x, way.t_min), x)
     assert way.sample(2, 2).shape == (2, *method.SHAPE)
+    trained.ways()["live"].sample(1, 1)
+    now = running.digest(trained.network)
+    trained.step(torch.zeros(4, *method.SHAPE), 0.7)  # drawing has left it as it was
+    assert running.digest(trained.network) != now
 
 
 def test_the_network_is_told_as_each_peer_tells_it():
