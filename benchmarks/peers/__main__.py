@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--workers", type=int, default=2, help="runs side by side, each with a core; 0: in this process")
     made.add_argument("--quick", action="store_true", help="a look: 20 seconds a run, one seed")
     made.add_argument("--check", action="store_true", help="no study: a few steps of each, and is f(x, t_min) x?")
+    made.add_argument("--report", action="store_true", help="no study: the page, from the runs that are there")
     made.add_argument("--list", action="store_true", help="no study: the names")
     made.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
     made.add_argument("--core", type=int, help=argparse.SUPPRESS)
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(reason)
     folder.mkdir(parents=True, exist_ok=True)
     seeds = 1 if options.quick or options.check else options.seeds
-    jobs = [Job(name, seed) for seed in range(seeds) for name in names]
+    jobs = [] if options.report else [Job(name, seed) for seed in range(seeds) for name in names]
     try:
         failed = conduct(jobs, plan, folder, options.peers, arguments, options.workers)
     except KeyboardInterrupt:

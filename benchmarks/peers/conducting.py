@@ -37,9 +37,11 @@ def conduct(
     total = sum(plan.budget * registry.ENTRIES[job.name].share for job in left)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
                TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
-    running.pictures(plan, folder) if left else None  # decoded once, before anyone needs them
-    with Progress(*columns, disable=not left) as bar:
-        task = bar.add_task(f"{len(jobs) - len(left)} of {len(jobs)} runs are there", total=total or 1)
+    if not left:
+        return []
+    running.pictures(plan, folder)  # decoded once, before anyone needs them
+    with Progress(*columns) as bar:
+        task = bar.add_task(f"{len(jobs) - len(left)} of {len(jobs)} runs are there", total=total)
         if not workers:
             scores = running.Scores(plan)
             for job in left:

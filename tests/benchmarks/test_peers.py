@@ -108,6 +108,7 @@ def test_a_study_from_the_command_to_the_page(study, tmp_path, capsys, monkeypat
 
     monkeypatch.setattr(running, "run", None)  # the same command finds everything done
     assert command.main(study) == 0
+    assert command.main([*study, "--report"]) == 0
     with pytest.raises(ValueError, match="other settings"):
         command.main([*study, "--batch", "4"])
 
