@@ -22,7 +22,7 @@ QUIET = Console(quiet=True)
 
 def made(setting, folder, names):
     pictures = setting.opened(folder)
-    return jobs(names, setting, pictures, folder), partial(Judge.of, pictures.reference, setting.judged_by)
+    return jobs(names, setting, pictures, folder), partial(Judge.of, pictures.reference, setting.features or "simple")
 
 
 def never() -> bool:

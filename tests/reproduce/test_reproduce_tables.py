@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from fewstep.reproduce.studies import STUDIES, Claim
-from fewstep.reproduce.tables import QUANTILES, Interval, Results, closed, table, verdict
+from fewstep.reproduce.tables import QUANTILES, Interval, Results, claims, closed, table, verdict
 
 
 def results(scores: dict[str, list[float]]) -> Results:
@@ -60,3 +60,19 @@ def test_the_closed_form_is_printed_where_there_is_one():
     lines = closed(STUDIES["heun-vs-euler"])
     assert lines[0] == "|  | 9 | 18 | 36 | 72 |"
     assert lines[2:] == ["| Heun | 0.278 | 0.055 | 0.012 | 0.003 |", "| Euler | 0.301 | 0.154 | 0.078 | 0.039 |"]
+
+
+def test_students_that_follow_a_teacher_are_judged_by_the_difference_from_it_too():
+    runs = {"heun-18": 1.0, "pd": 2.0}
+    entries = {run: [{"step": 9, "calls": n, "fd": v, "gap": v / 10} for n in (1, 2, 4)] for run, v in runs.items()}
+    made = {run: {"scores": scores, "costs": {"9": 1.0}, "teacher": True} for run, scores in entries.items()}
+    found = Results({(run, seed): result for run, result in made.items() for seed in (0, 1)})
+    lines = claims(STUDIES["progressive"], found)
+    assert lines[0].endswith("| Fréchet distance | difference from the teacher |")
+    assert lines[2] == "| CD, 1 step | PD, 1 step | holds (+1.00 ± 0.00) | holds (+0.100 ± 0.000) |"
+    assert lines[3].endswith("holds (+1.00 ± 0.00) |  |")  # two calls of CD add noise of their own
+    rows = table(STUDIES["progressive"], found)
+    assert rows[2].count("0.100") == 1
+    assert rows[3].count("0.100") == 0
+    assert rows[6].count("0.200") == 1
+    assert "difference" not in claims(STUDIES["steps"], results({run: [1.0] for run in ("heun-18", "ct", "ect")}))[0]

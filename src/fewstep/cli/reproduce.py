@@ -35,7 +35,8 @@ class Reproduce:
     workers: Annotated[int, arg(metavar="INT")] = 1
     """Runs side by side, each on one core. It changes no result."""
     features: Annotated[str | None, arg(metavar="NAME")] = None
-    """What the Fréchet distance is taken from, as in fewstep evaluate. Default: a reader of digits of the package."""
+    """What the Fréchet distance is taken from, as in fewstep evaluate. Default: a reader that learns
+    from the pictures."""
     samples: Annotated[int, arg(metavar="INT")] = 2000
     """Pictures that a score is taken of."""
 

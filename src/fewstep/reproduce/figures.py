@@ -17,7 +17,7 @@ CLOSED = {"schedules": "steps of gradient descent"}
 
 def plot(study: Study, results: Results, path: Path) -> Path:
     """The study's figure: what was measured, the difference from the teacher where it is known, the closed form."""
-    gap = study.against in ("N", "calls", "method") and any(results.final(s.run, "gap", s.calls) for s in study.shown)
+    gap = study.against in ("N", "method") and any(results.final(s.run, "gap", s.calls) for s in study.shown)
     scores = ["fd", *(["gap"] if gap else [])]
     forms = closed_form(study.name)
     with style():

@@ -7,6 +7,7 @@ trajectories.png   x_t along the teacher's ODE, and every method's estimate of x
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,15 +66,14 @@ def trajectories(jobs: dict[str, Job], path: Path) -> Path | None:
     if "teacher" not in jobs:
         return None
     teacher = load(str(jobs["teacher"].folder), device="cpu")
-    asked = {"labels": torch.tensor([DIGIT])} if teacher.num_classes else {}
+    asked: dict[str, Any] = {"labels": torch.tensor([DIGIT])} if teacher.num_classes else {}
     x = begin(teacher.schedule, noise(jobs["teacher"].seed, [DIGIT], teacher.shape), ALONG)
     along = [x]
     for t, s in pairwise(ALONG):
         fine = np.geomspace(t, s, 9).tolist()
         along.append(solve(teacher.denoiser, teacher.schedule, along[-1], fine, clip=False, **asked))
-    shown = [
-        x / (t**2 + teacher.design.parameterization.sigma_data**2) ** 0.5 / 2 for x, t in zip(along, ALONG, strict=True)
-    ]
+    deviation = jobs["teacher"].recipe.sigma_data
+    shown = [x / (t**2 + deviation**2) ** 0.5 / 2 for x, t in zip(along, ALONG, strict=True)]
     rows = [("x_t, scaled", _row(shown)), ("teacher's D(x_t, t)", _row(_answers(teacher, along, asked)))]
     for run, title in JUMPING:
         if run in jobs:

@@ -10,6 +10,7 @@ from fewstep.codec import nearest
 from fewstep.files import hold
 from fewstep.reproduce import recipes
 from fewstep.reproduce.conducting import Stopped, conduct
+from fewstep.reproduce.reading import own_reader
 from fewstep.reproduce.recipes import Job
 from fewstep.reproduce.scoring import Judge
 from fewstep.reproduce.setting import Setting
@@ -53,6 +54,7 @@ def reproduce(
     folder.mkdir(parents=True, exist_ok=True)
     hold(folder)
     jobs = planned(setting, folder, studies)
-    judge = partial(Judge.of, setting.opened(folder).reference, setting.judged_by)
+    pictures = setting.opened(folder)
+    judge = partial(Judge.of, pictures.reference, setting.features or own_reader(pictures, folder))
     found = conduct(jobs, judge, workers=workers, console=console)
     return report.write(studies, found, jobs, setting, folder, command)

@@ -4,8 +4,7 @@
     agreement    % of the pictures that it reads as the digit that was asked for
     energy       energy distance of features without weights (small pictures, and 32 random filters)
 
-The reader of MNIST looks at 28×28 pixels: smaller pictures are enlarged for it by cubic interpolation, samples and
-reference alike. (Of MNIST's own test pictures, made 8×8 so, it reads some 91%.)
+The reader has learned from the study's pictures (`reading.py`); features of other names can be asked for.
 
 The perceptual distance of the studies has random filters too, but others, drawn apart from these.
 """
@@ -15,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from fewstep.evaluation.energy import energy_distance
@@ -23,9 +21,6 @@ from fewstep.evaluation.features import open_features
 from fewstep.evaluation.gaussians import Gaussian, frechet
 from fewstep.evaluation.readings import agreement
 from fewstep.evaluation.types import Features, Seen
-
-READ_AT = 28
-"""Pixels of a side of what the reader of MNIST was trained on."""
 
 FEWER = 2_000
 """Pictures of the reference that the energy distance is taken from: its cost is quadratic."""
@@ -47,9 +42,9 @@ class Judge:
     """What makes the numbers: kept beside them."""
 
     @classmethod
-    def of(cls, reference: NDArray[np.uint8], name: str) -> "Judge":
-        """The judge with these features and this reference, uint8 (n, C, H, W)."""
-        features, simple = open_features(name), open_features("simple")
+    def of(cls, reference: NDArray[np.uint8], source: str | Features) -> "Judge":
+        """The judge with these features, or those of that name, and this reference, uint8 (n, C, H, W)."""
+        features, simple = open_features(source), open_features("simple")
         seen = [_seen(features, part).features.numpy() for part in np.array_split(reference, -(-len(reference) // 500))]
         some = reference[np.linspace(0, len(reference) - 1, min(FEWER, len(reference))).round().astype(int)]
         about = {
@@ -76,8 +71,4 @@ class Judge:
 
 @torch.no_grad()
 def _seen(features: Features, pictures: NDArray[np.uint8]) -> Seen:
-    shown = torch.from_numpy(pictures)
-    if features.name == "mnist" and shown.shape[-1] < READ_AT:
-        larger = F.interpolate(shown.float(), size=(READ_AT, READ_AT), mode="bicubic", align_corners=False)
-        shown = larger.round().clamp(0, 255).to(torch.uint8)
-    return features(shown)
+    return features(torch.from_numpy(pictures))

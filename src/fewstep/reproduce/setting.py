@@ -51,7 +51,7 @@ class Setting:
     quick: bool = False
     """Short runs."""
     features: str | None = None
-    """What the Fréchet distance is taken from; None is a reader of digits: "digits" for the package's, else "mnist"."""
+    """What the Fréchet distance is taken from; None is a reader that learns from the pictures (`reading.py`)."""
     samples: int = 2000
     """Pictures that a score is taken of."""
 
@@ -69,11 +69,6 @@ class Setting:
     def side(self) -> int:
         """Pixels of a side."""
         return self.size or 8
-
-    @property
-    def judged_by(self) -> str:
-        """The name of the features."""
-        return self.features or ("digits" if self.data == "digits" and self.side == 8 else "mnist")
 
     def opened(self, folder: Path) -> "Pictures":
         """The small pictures, from the study's folder or made for it. Raises what `open_images` does."""

@@ -59,6 +59,9 @@ class Study:
     closed: str = ""
     """What the closed form is, where there is one; `forms.py` has the numbers."""
 
+    followed: bool = False
+    """Whether its students should make the teacher's pictures: claims are judged by the difference from them too."""
+
     @property
     def runs(self) -> list[str]:
         return list(dict.fromkeys(shown.run for shown in self.shown))
@@ -92,6 +95,7 @@ STUDIES = {
             ),
             _beats("perceptual", "heun-18", "l1"),
             "seconds",
+            followed=True,
         ),
         Study(
             "heun-vs-euler",
@@ -101,6 +105,7 @@ STUDIES = {
             tuple(Claim((f"heun-{n}", 1), (f"euler-{n}", 1)) for n in GRIDS),
             "N",
             "relative error of the width of one-step samples, when nothing is lost in training",
+            followed=True,
         ),
         Study(
             "n",
@@ -110,6 +115,7 @@ STUDIES = {
             _beats("heun-18", "heun-9"),
             "N",
             "relative error of the width of one-step samples, when nothing is lost in training",
+            followed=True,
         ),
         Study(
             "schedules",
@@ -139,6 +145,7 @@ STUDIES = {
             (*_beats("heun-18", "both-sides"), *_beats("stop-gradient", "both-sides"), *_beats("ct", "ct-both-sides")),
             "method",
             "relative error of the width of one-step samples, when training has come to rest at N = 18",
+            followed=True,
         ),
         Study(
             "progressive",
@@ -151,6 +158,7 @@ STUDIES = {
             ),
             tuple(Claim(("heun-18", calls), ("pd", calls)) for calls in (1, 2, 4)),
             "calls",
+            followed=True,
         ),
         Study(
             "steps",

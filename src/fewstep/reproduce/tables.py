@@ -75,13 +75,20 @@ class Results:
         return math.fsum(each) / len(each)
 
 
+def follows(run: str, calls: int) -> bool:
+    """Whether its pictures should be the teacher's from the same noise: more calls of a consistency model add other
+    noise between them, progressive distillation adds none."""
+    return calls == 1 or run == "pd"
+
+
 def verdict(claim: Claim, results: Results, score: str = "fd") -> str:
     """ "holds", "fails" or "undecided", with the mean difference and its interval."""
     ours, theirs = (results.final(run, score, calls) for run, calls in (claim.better, claim.worse))
     gap = Interval.of([b - a for a, b in zip(ours, theirs, strict=True)])
     sure = not math.isnan(gap.half) and abs(gap.mean) > gap.half
     word = "one seed: " + ("smaller" if gap.mean > 0 else "larger") if math.isnan(gap.half) else "undecided"
-    return f"{('holds' if gap.mean > 0 else 'fails') if sure else word} ({gap.words('{:+.2f}')})"
+    form = SCORES[score][1].replace(":", ":+")
+    return f"{('holds' if gap.mean > 0 else 'fails') if sure else word} ({gap.words(form)})"
 
 
 def table(study: Study, results: Results) -> list[str]:
@@ -90,18 +97,24 @@ def table(study: Study, results: Results) -> list[str]:
     head = ["", *(SCORES[name][0] for name in there), "seconds a run"]
     lines = [_row(head), _row(["---", *["---:"] * (len(head) - 1)])]
     for shown in study.shown:
-        values = [results.final(shown.run, name, shown.calls) for name in there]
+        own = [name != "gap" or follows(shown.run, shown.calls) for name in there]
+        values = [results.final(shown.run, n, shown.calls) if has else [] for n, has in zip(there, own, strict=True)]
         cells = [Interval.of(v).words(SCORES[n][1]) if v else "" for n, v in zip(there, values, strict=True)]
         lines.append(_row([shown.title, *cells, f"{results.cost(shown.run):.0f}"]))
     return lines
 
 
 def claims(study: Study, results: Results) -> list[str]:
-    """A line a claim: whether it holds, by the Fréchet distance and by the difference from the teacher."""
+    """A line a claim: whether it holds, by the Fréchet distance, and by the difference from the teacher where students
+    should follow one."""
     titles = {(shown.run, shown.calls): shown.title for shown in study.shown}
-    lines = [_row(["smaller distance", "than", "Fréchet distance"]), _row(["---"] * 3)]
+    scores = ["fd", *(["gap"] if study.followed else [])]
+    heads = ["smaller distance", "than", *(SCORES[score][0] for score in scores)]
+    lines = [_row(heads), _row(["---"] * len(heads))]
     for claim in study.claims:
-        lines.append(_row([titles[claim.better], titles[claim.worse], verdict(claim, results)]))
+        each = {"fd": True, "gap": follows(*claim.better) and follows(*claim.worse)}
+        words = [verdict(claim, results, score) if each[score] else "" for score in scores]
+        lines.append(_row([titles[claim.better], titles[claim.worse], *words]))
     return lines
 
 
