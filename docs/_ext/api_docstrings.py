@@ -33,6 +33,8 @@ def rewrite(app, what: str, name: str, value, options, lines: list[str]) -> None
         home = getattr(value.fget, "__module__", "")
     if home.startswith(ELSEWHERE) or (what in ("method", "attribute", "property") and inherited(app, name)):
         lines[:] = borrowed(lines, home)
+    elif name.endswith(".forward") and not value.__doc__:
+        lines[:] = []  # PyTorch's words on every `forward`, which say nothing of this one
     else:
         lines[:] = structured(lines, formulas=what == "module")
 

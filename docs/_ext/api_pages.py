@@ -1,7 +1,7 @@
 """A page a module: written into docs/api (which git ignores) before every build, from the files alone.
 
-fewstep's own page lists the public names, a package's page its modules. Classes in diffusers' language show what they
-inherit as well, since a user calls that too.
+fewstep's own page lists the public names, a package's page its modules. Models and the classes in diffusers'
+language show what they inherit as well, since a user calls that too.
 """
 
 import ast
@@ -10,7 +10,7 @@ from pathlib import Path
 
 DOCS = Path(__file__).parents[1]
 SOURCE = DOCS.parent / "src" / "fewstep"
-INHERITING = "fewstep.dropin"
+INHERITING = ("fewstep.dropin", "fewstep.model")
 
 
 def setup(app) -> dict:
