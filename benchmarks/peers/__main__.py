@@ -82,6 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     for job, reason in failed:
         print(f"{job.name}, seed {job.seed}, failed: {reason}")
+    if options.check and not failed:
+        print(f"{len(names)} fit.")
     if not options.check:
         from .page import write
 
