@@ -124,8 +124,8 @@ def table(found: list[Results], plan: Plan) -> str:
     return (
         "\n".join("| " + " | ".join(line) + " |" for line in lines)
         + "\n\nMean ± standard deviation over the seeds. FD: Fréchet distance in the features `mnist`. Precision, "
-        "recall and energy (features `simple`): one step, at the end. An untrained network's grey is at about 3,080 (energy "
-        "4.07), and the Fréchet distance rises before it falls: a number near that is nothing learned, whoever has it."
+        "recall and energy (features `simple`): one step, at the end. An untrained network's grey is at about 3,080 "
+        "(energy 4.07), and the Fréchet distance rises before it falls: a number near that is nothing learned."
     )
 
 
