@@ -9,4 +9,5 @@ from fewstep.reproduce.setting import Lengths, Setting
 @pytest.fixture
 def tiny(monkeypatch) -> Setting:
     monkeypatch.setattr(setting, "QUICK", Lengths(teacher=8, distilled=14, nothing=7))
+    monkeypatch.setattr(setting, "REFERENCE", 100)
     return Setting(seeds=1, quick=True, samples=20, features="simple")

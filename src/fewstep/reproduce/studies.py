@@ -121,7 +121,8 @@ STUDIES = {
             "schedules",
             "N and μ of consistency training",
             "With a small N training is fast and ends badly, with a large N it is slow and ends better; N and μ that "
-            "grow beat every fixed choice. Here all begin with the teacher's weights, as OpenAI's commands do.",
+            "grow beat every fixed choice. Here all begin with the teacher's weights, as OpenAI's commands do, which "
+            "gives a large N the start that it lacks at random weights; and the learning rate falls while N grows.",
             (
                 Shown("ct-small", 1, f"N = {SMALL}, μ = {MU_SMALL}", curve="small N"),
                 Shown("ct-large", 1, f"N = {LARGE}, μ = {MU_LARGE}", curve="large N"),

@@ -87,8 +87,8 @@ def verdict(claim: Claim, results: Results, score: str = "fd") -> str:
     gap = Interval.of([b - a for a, b in zip(ours, theirs, strict=True)])
     sure = not math.isnan(gap.half) and abs(gap.mean) > gap.half
     word = "one seed: " + ("smaller" if gap.mean > 0 else "larger") if math.isnan(gap.half) else "undecided"
-    form = SCORES[score][1].replace(":", ":+")
-    return f"{('holds' if gap.mean > 0 else 'fails') if sure else word} ({gap.words(form)})"
+    sign = "+" if gap.mean >= 0 else ""
+    return f"{('holds' if gap.mean > 0 else 'fails') if sure else word} ({sign}{gap.words(SCORES[score][1])})"
 
 
 def table(study: Study, results: Results) -> list[str]:
