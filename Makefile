@@ -33,6 +33,7 @@ test: lint
 	$(BIN)/python -m pytest -n auto
 
 docs: $(READY)
+	@rm -rf build/docs build/doctrees  # an interrupted build leaves half an index
 	$(BIN)/python -m sphinx -j auto -W --keep-going -q -d build/doctrees docs build/docs
 	@echo "The site: build/docs/index.html"
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from . import registry
 from .checkouts import place
 from .conducting import Job, conduct
+from .method import SHAPE
 from .running import CLOCKS, Plan
 
 QUICK = {"budget": 20.0, "marks": (0.2, 0.5, 1.0), "samples": 500}
@@ -151,7 +152,7 @@ def check(name: str, plan: Plan, folder: Path, peers: Path | None) -> None:
     for called, way in method.ways().items():
         off = running.boundary(way, found)
         shapes = [tuple(way.sample(steps, 3).shape) for steps in (1, 2)]
-        if not off <= OFF or shapes != [(3, 1, 28, 28)] * 2:
+        if not off <= OFF or shapes != [(3, *SHAPE)] * 2:
             raise RuntimeError(f"{name}, {called}: |f(x, t_min) − x| is {off}, pictures are {shapes}.")
     losses.append(method.step(next(stream), 0.9))  # drawing has left it as it was
     if not all(map(math.isfinite, losses)):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fewstep.training import optimizers
 
-SHAPE = (1, 28, 28)
+SHAPE = (1, 16, 16)
 """Channels, height, width."""
 
 TOTAL = 1_000_000

@@ -12,6 +12,7 @@ from fewstep.files import whole_file
 from fewstep.plots import style
 
 from . import registry
+from .method import SHAPE
 from .running import Plan, finished
 
 AT = (0.2, 0.5, 1.0)
@@ -100,7 +101,7 @@ def head(found: list[Results], plan: Plan) -> str:
     seeds = max(len(r.runs) for r in found)
     return (
         "# Beside other implementations, at equal cost\n\n"
-        f"Consistency training *from nothing* on MNIST, 28×28, without labels: the same pictures, the same network "
+        f"Consistency training *from nothing* on MNIST at {SHAPE[1]}×{SHAPE[2]}, without labels: the same pictures, the same network "
         f"(`CompactShape`, 0.6 million parameters) with the same first weights, batches of {plan.batch} in the same "
         "order, "
         f"{_time(plan.budget)} of training on one core, {seeds} seed{'s' * (seeds > 1)}. At each mark the clock stops, "
