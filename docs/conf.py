@@ -13,7 +13,7 @@ from fewstep import __version__
 project, author, copyright = "fewstep", "The fewstep contributors", "The fewstep contributors"
 version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "api_pages", "api_docstrings"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "api_pages", "api_docstrings", "api_complete"]
 exclude_patterns = ["_ext"]
 myst_heading_anchors = 3
 myst_links_external_new_tab = False
