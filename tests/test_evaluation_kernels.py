@@ -63,7 +63,8 @@ class TestKID:
     @pytest.mark.parametrize("size", [50, 1000])
     def test_the_error_is_how_much_the_value_varies(self, size):
         rng = np.random.default_rng(3)
-        found = [kid(rng.normal(0.5, 1, (400, 1)), rng.normal(0, 1, (400, 1)), subsets=20, size=size) for _ in range(40)]
+        sets = ((rng.normal(0.5, 1, (400, 1)), rng.normal(0, 1, (400, 1))) for _ in range(40))
+        found = [kid(x, y, subsets=20, size=size) for x, y in sets]
         varies = np.std([value for value, _ in found], ddof=1)
         assert np.mean([error for _, error in found]) == pytest.approx(varies, rel=0.3)
 
