@@ -4,7 +4,7 @@
 
 KID (Bińkowski et al. 2018): k(x, y) = (x·y / d + 1)³, expectations over pairs of different pictures, so without bias
 at any n. The mean over 100 subsets of 1,000, the numbers of torch-fidelity and torchmetrics; papers often print it
-times 1,000. Sets of 1,000 or fewer are taken whole; then the standard error is the jackknife's, over 20 shares left out.
+times 1,000. Sets of 1,000 or fewer are taken whole; their standard error is the jackknife's, of 20 shares left out.
 
 CMMD (Jayasumana et al. 2024): k(x, y) = exp(−|x − y|² / 2σ²) of CLIP's embeddings at length 1, σ = 10, times 1,000,
 over all pairs with a picture's pair with itself among them, as published: two sets of one distribution score a little

@@ -11,6 +11,15 @@ from fewstep.reproduce.studies import Study
 from fewstep.reproduce.tables import SCORES, Interval, Results
 
 AXES = {"N": "N, grid points", "calls": "network calls", "seconds": "seconds of one core", "method": ""}
+INSIDE = {
+    "loc": "best",
+    "bbox_to_anchor": None,
+    "borderaxespad": 0.5,
+    "frameon": True,
+    "framealpha": 0.8,
+    "edgecolor": "none",
+}
+"""Where the names of the curves stand: their place above the axes is the title's."""
 CLOSED = {"schedules": "steps of gradient descent"}
 """The horizontal axes of the closed forms, where they differ."""
 
@@ -43,7 +52,7 @@ def _measured(ax, study: Study, results: Results, score: str) -> None:
     else:
         _against(ax, study, results, score)
     label(ax, AXES[study.against], SCORES[score][0], "measured")
-    legend(ax)
+    legend(ax, **INSIDE)
 
 
 def _against(ax, study: Study, results: Results, score: str) -> None:
@@ -79,7 +88,7 @@ def _closed(ax, study: Study, forms) -> None:
     label(ax, CLOSED.get(study.name, AXES[study.against]), "relative error of the width", "closed form, Gaussian data")
     if study.against in ("N", "seconds"):
         ax.set_yscale("log")
-    legend(ax)
+    legend(ax, **INSIDE)
 
 
 def _line(ax, x, spans: list[Interval], name: str, i: int) -> None:
