@@ -101,9 +101,9 @@ def head(found: list[Results], plan: Plan) -> str:
     seeds = max(len(r.runs) for r in found)
     return (
         "# Beside other implementations, at equal cost\n\n"
-        f"Consistency training *from nothing* on MNIST at {SHAPE[1]}×{SHAPE[2]}, without labels: the same pictures, the same network "
-        f"(`CompactShape`, 0.6 million parameters) with the same first weights, batches of {plan.batch} in the same "
-        "order, "
+        f"Consistency training *from nothing* on MNIST at {SHAPE[1]}×{SHAPE[2]}, without labels: the same pictures, "
+        "the same network (`CompactShape`, 0.6 million parameters) with the same first weights, batches of "
+        f"{plan.batch} in the same order, "
         f"{_time(plan.budget)} of training on one core, {seeds} seed{'s' * (seeds > 1)}. At each mark the clock stops, "
         f"{plan.samples:,} pictures are drawn in one and in two steps with the implementation's own sampler and times, "
         "and `fewstep.evaluation` scores them against the test set. Lower is better, but for precision and recall."
