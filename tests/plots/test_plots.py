@@ -17,6 +17,7 @@ from fewstep.files import write_json
 from fewstep.plots import facts, strips
 from fewstep.plots.curves import PLOTS, grouped, time_unit
 from fewstep.plots.record import lowest, read
+from fewstep.plots.report import names
 from fewstep.plots.style import figure, save, style
 from fewstep.recipes import recipe
 from fewstep.training.recipe import to_json
@@ -110,8 +111,15 @@ def test_several_runs_and_levels_of_a_ddpm(folder, tmp_path, monkeypatch, capsys
     # a score of one run is drawn; noise levels of two kinds share no axis
     assert {p.stem for p in (tmp_path / "compared" / "plots").iterdir()} == {"score", "levels", "previews"}
     page = (tmp_path / "compared" / "report.html").read_text()
-    assert "<th>seed</th><td>–</td><td>4</td>" in page
+    assert "<th>seed</th><td>0</td><td>4</td>" in page
     assert "<td>digits-ct</td><td>words-lcd</td>" in page
+
+
+def test_legends_say_what_differs(folder, tmp_path):
+    (tmp_path / "other").mkdir()
+    seeded = run(tmp_path / "other", seed=4)
+    assert names([read(folder), read(seeded)]) == ["mine: seed 0", "other: seed 4"]
+    assert names([read(folder), read(folder)]) == ["mine", "mine"]
 
 
 @pytest.mark.parametrize("name", ["digits-ct", "digits-ect", "mnist-cd"])

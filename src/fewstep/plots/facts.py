@@ -75,7 +75,8 @@ def differing(records: Sequence[Record]) -> list[dict[str, Any]]:
     paths = dict.fromkeys(path for found in all_settings for path in found)
     told = [p for p in paths if len({repr(found.get(p)) for found in all_settings}) > 1]
     told = [p for p in told if not _below(p, ("name", "workers", "keep", "checkpoint_every", "preview_every"))]
-    return [{path: found[path] for path in told if path in found} for found in all_settings]
+    whole = [settings(r.recipe) | found for r, found in zip(records, all_settings, strict=True)]
+    return [{path: found[path] for path in told if path in found} for found in whole]
 
 
 def command(run: Recipe, *, paths: bool = False) -> str:
