@@ -71,6 +71,6 @@ def smaller(arguments: list[str]) -> list[str]:
     verb, recipe = arguments[:2]
     if verb != "train" or "--dry-run" in arguments:
         return []
-    if recipe.startswith(("digits-", "mnist-")) or recipe.endswith(".py"):
+    if recipe.startswith(("digits-", "mnist-")) or (recipe.endswith(".py") and not recipe.startswith("sdxl")):
         return [*SMALL, *QUICK]
     return [*SMALL, *NARROW, *(NETWORK if "paper" in recipe else [])]
