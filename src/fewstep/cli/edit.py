@@ -167,12 +167,14 @@ def measured(model: "Model", measurement: Any, image: "Tensor", o: Stepped) -> "
 
 def asked(model: "Model", o: Edit) -> dict[str, Any]:
     """What the model is asked to show, as keywords of its methods."""
+    from fewstep.model.asking import label_of
+
     sources.check_words(model, o.prompt is not None)
     if o.label is not None and not model.num_classes:
         told = "is told what to draw in words" if model.design.condition.words else "is unconditional"
         raise ValueError(f"This model {told}: leave out --label.")
     said = {"prompts": o.prompt, "negative": o.negative, "guidance": o.guidance}
-    label = {} if o.label is None else {"labels": sources.label_of(o.label, model)}
+    label = {} if o.label is None else {"labels": label_of(o.label, model.design)}
     return {**label, **{name: value for name, value in said.items() if value is not None}}
 
 

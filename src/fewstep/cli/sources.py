@@ -65,24 +65,9 @@ def labels_of(words: Sequence[str], model: "Model") -> list[int]:
         raise ValueError(f"This model {told}: leave out --labels.")
     if list(words) == ["all"]:
         return list(range(model.num_classes))
-    return [label_of(word, model) for word in words]
+    from fewstep.model.asking import label_of
 
-
-def label_of(word: str, model: "Model") -> int:
-    """A class by its name or number; -1 asks for none."""
-    names, count = model.design.class_names, model.num_classes
-    if word in names:
-        return names.index(word)
-    try:
-        label = int(word)
-    except ValueError:
-        label = -2
-    if not -1 <= label < count:
-        from fewstep.codec import nearest
-
-        known = nearest(word, names) if names and not word.lstrip("-").isdigit() else ""
-        raise ValueError(f"This model has no class '{word}': its labels are 0 to {count - 1}, or all{known}.")
-    return label
+    return [label_of(word, model.design) for word in words]
 
 
 def labels_shown(model: "Model", asked: list[int] | None, seed: int, indices: range) -> list[int] | None:

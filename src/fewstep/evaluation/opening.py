@@ -33,6 +33,7 @@ from fewstep.images.bundled import BUNDLED
 from fewstep.images.decoding import SUFFIXES
 from fewstep.images.sources import missing
 from fewstep.model import Model
+from fewstep.model.asking import label_of
 
 DRAWN = 10_000
 """The most pictures that a model draws unless told how many; less where the reference has less."""
@@ -207,22 +208,10 @@ def _labels(model: Model, labels: Asked, n: int, other: Pictures | None) -> NDAr
                 f"Labels like the reference's need a reference with labels of the model's {count} classes."
             )
         return other.labels[_spread(len(other), n)]
-    words = [labels] if isinstance(labels, str) or np.ndim(labels) == 0 else list(labels)  # type: ignore[arg-type]
-    numbers = [_number(word, model) for word in words]
+    asked: Any = labels
+    words = [asked] if isinstance(asked, str) or np.ndim(asked) == 0 else list(asked)
+    numbers = [label_of(word, model.design) for word in words]
     return np.array([numbers[i % len(numbers)] for i in range(n)], np.int64)
-
-
-def _number(word: Any, model: Model) -> int:
-    names = model.design.class_names
-    if word in names:
-        return names.index(word)
-    try:
-        label = int(word)
-    except ValueError:
-        label = -2
-    if not -1 <= label < model.num_classes:
-        raise ValueError(f"This model has no class '{word}': its labels are 0 to {model.num_classes - 1}, or all.")
-    return label
 
 
 def _spread(total: int, n: int) -> NDArray[np.int64]:

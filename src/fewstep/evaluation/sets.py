@@ -30,7 +30,7 @@ class Part(NamedTuple):
     """The sound ones."""
     seen: tuple[NDArray | None, ...]
     """Features, spatial features, logits."""
-    kinds: set[tuple[int, int, int]]
+    kinds: set[tuple[int, ...]]
     """Shapes (C, H, W) of these pictures."""
     reasons: dict[str, str]
     """Damaged files of this process so far."""
@@ -45,7 +45,7 @@ class Gathered(NamedTuple):
     gaussian: Gaussian
     spatial: Gaussian | None
     logits: NDArray[np.float32] | None
-    kinds: tuple[tuple[int, int, int], ...]
+    kinds: tuple[tuple[int, ...], ...]
     """The shapes that there are."""
     reasons: dict[str, str]
 
@@ -59,7 +59,7 @@ class _Heap:
     arrays: dict[str, NDArray] = field(default_factory=dict)
     waiting: list[NDArray] = field(default_factory=list)
     spatial: Gaussian | None = None
-    kinds: set[tuple[int, int, int]] = field(default_factory=set)
+    kinds: set[tuple[int, ...]] = field(default_factory=set)
     reasons: dict[str, str] = field(default_factory=dict)
 
     def add(self, part: Part) -> None:
@@ -119,9 +119,9 @@ def gather(pictures: Pictures, features: Features, *, device: torch.device, batc
 def look(pictures: Pictures, features: Features, rows: range, device: torch.device) -> Part:
     """What features see of one block."""
     found = [(i, x) for i, x in zip(rows, pictures.read(rows), strict=True) if x is not None]
-    kinds: dict[tuple[int, int, int], list[int]] = {}
+    kinds: dict[tuple[int, ...], list[int]] = {}
     for place, (_, x) in enumerate(found):
-        kinds.setdefault(tuple(x.shape), []).append(place)  # type: ignore[arg-type]
+        kinds.setdefault(tuple(x.shape), []).append(place)
     try:
         seen = {kind: features(torch.stack([found[k][1] for k in places]).to(device)) for kind, places in kinds.items()}
     except ValueError as error:
@@ -131,7 +131,7 @@ def look(pictures: Pictures, features: Features, rows: range, device: torch.devi
     return Part([i for i, _ in found], parts, set(kinds), dict(pictures.reasons))
 
 
-def _joined(pictures: Pictures, kinds: dict[tuple[int, int, int], list[int]], seen: dict[Any, Seen],
+def _joined(pictures: Pictures, kinds: dict[tuple[int, ...], list[int]], seen: dict[Any, Seen],
             n: int) -> tuple[NDArray | None, ...]:  # fmt: skip
     """The rows of pictures of several shapes, in their order."""
     joined = []
@@ -149,7 +149,7 @@ def _joined(pictures: Pictures, kinds: dict[tuple[int, int, int], list[int]], se
     return tuple(joined)
 
 
-def _mixed(pictures: Pictures, kinds: Iterable[tuple[int, int, int]]) -> str:
+def _mixed(pictures: Pictures, kinds: Iterable[tuple[int, ...]]) -> str:
     said = ", ".join(kind_of(kind) for kind in kinds)
     return (f"{pictures.name} holds pictures of different kinds ({said}), and these features see each as it is: choose "
             "one with --size and --channels, or features that resize (--features).")  # fmt: skip

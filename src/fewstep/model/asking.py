@@ -31,6 +31,21 @@ DIFFUSION_GUIDANCE = 7.5
 """The usual scale of a latent diffusion model."""
 
 
+def label_of(word: Any, design: Design) -> int:
+    """A class by its name or number; −1 asks for none. ValueError, with the nearest name, for one that is not there."""
+    names, count = design.class_names, design.architecture.num_classes
+    if word in names:
+        return names.index(word)
+    try:
+        label = int(word)
+    except ValueError:
+        label = -2
+    if not -1 <= label < count:
+        known = nearest(word, names) if names and not str(word).lstrip("-").isdigit() else ""
+        raise ValueError(f"This model has no class '{word}': its labels are 0 to {count - 1}, or all{known}.")
+    return label
+
+
 class Asking(TypedDict, total=False):
     """The keywords that say what to draw."""
 

@@ -10,7 +10,7 @@ from fewstep.codec import nearest
 from fewstep.files import hold
 from fewstep.reproduce import recipes
 from fewstep.reproduce.conducting import Stopped, conduct
-from fewstep.reproduce.reading import own_reader
+from fewstep.reproduce.reading import own_reader, reads
 from fewstep.reproduce.recipes import Job
 from fewstep.reproduce.scoring import Judge
 from fewstep.reproduce.setting import Setting
@@ -55,6 +55,10 @@ def reproduce(
     hold(folder)
     jobs = planned(setting, folder, studies)
     pictures = setting.opened(folder)
-    judge = partial(Judge.of, pictures.reference, setting.features or own_reader(pictures, folder))
+    eyes, known = setting.features, ""
+    if eyes is None:
+        eyes = own_reader(pictures, folder)
+        known = f" and which reads {reads(eyes, pictures):.1f}% of pictures it has not seen"
+    judge = partial(Judge.of, pictures.reference, eyes)
     found = conduct(jobs, judge, workers=workers, console=console)
-    return report.write(studies, found, jobs, setting, folder, command)
+    return report.write(studies, found, jobs, setting, folder, command, known)
