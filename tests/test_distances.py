@@ -3,8 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 
-from fewstep.distances import L1, Huber, PseudoHuber, RandomFilters, Squared, _filters
+from fewstep.distances import L1, Huber, LearnedFilters, PseudoHuber, RandomFilters, Squared, _drawn
 
 ALL = [L1(), Squared(), Squared(size=32), PseudoHuber(), PseudoHuber(c=0.5), Huber(), Huber(c=0.1), RandomFilters()]
 
@@ -68,7 +69,7 @@ def test_huber_is_of_each_value_by_itself(c):
 def test_random_filters_compare_directions_of_features_at_every_scale():
     """By hand for one scale: 1 × 1 pictures of two channels see one weight a filter, the one in the middle."""
     x, y = torch.randn(3, 2, 1, 1), torch.randn(3, 2, 1, 1)
-    ((weight, bias),) = _filters((5,), 2, 3, x.device, x.dtype)
+    ((weight, bias),) = _drawn((5,), 2, 3, x.device, x.dtype)
     sees = lambda a: F.normalize(F.relu(a.flatten(1) @ weight[:, :, 1, 1].T + bias), dim=1)  # noqa: E731
     wanted = ((sees(x) - sees(y)) ** 2).sum(1)
     torch.testing.assert_close(RandomFilters((5,), seed=3)(x, y), wanted, rtol=1e-4, atol=1e-5)
@@ -84,3 +85,13 @@ def test_random_filters_give_a_gradient_to_both_sides():
     assert x.grad is not None
     assert y.grad is not None
     assert float(x.grad.norm()) > 0 < float(y.grad.norm())
+
+
+def test_learned_filters_are_read_from_their_file(tmp_path):
+    layers = _drawn((4, 6), 3, 7, torch.device("cpu"), torch.float32)
+    named = {
+        f"{i}.{kind}": t for i, layer in enumerate(layers) for kind, t in zip(("weight", "bias"), layer, strict=True)
+    }
+    save_file(named, tmp_path / "filters.safetensors")
+    x, y = pictures()
+    assert torch.equal(LearnedFilters(str(tmp_path / "filters.safetensors"))(x, y), RandomFilters((4, 6), seed=7)(x, y))

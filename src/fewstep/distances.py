@@ -4,8 +4,8 @@
     Squared       mean (x − y)²
     Huber         mean √((x − y)² + c²) − c,  of each value by itself (Luo et al. 2023's code)
     PseudoHuber   √(‖x − y‖² + c²) − c,  c = 0.00054 √D,  over the whole sample (Song & Dhariwal 2023, eqs. 7-8)
-    RandomFilters Σ_l mean over positions of ‖φ_l(x) − φ_l(y)‖²,  φ_l of unit length: LPIPS's form, with filters never
-                  trained
+    Filters       Σ_l mean over positions of ‖φ_l(x) − φ_l(y)‖²,  φ_l of unit length: LPIPS's form, with the features φ
+                  of a small network, never trained (RandomFilters) or trained on pictures (LearnedFilters)
 
 Means are over all axes but the first, as in the published code. LPIPS is in `lpips.py`.
 """
@@ -72,35 +72,67 @@ class PseudoHuber(Distance):
         return (sum_flat((x - y) ** 2) + c**2).sqrt() - c
 
 
-@dataclass(frozen=True)
-class RandomFilters(Distance):
-    """How different two pictures look to a small convolutional network whose weights are drawn once and never trained.
+class Filters(Distance):
+    """How different two pictures look to a small convolutional network: at each of some scales the features of every
+    position are brought to unit length and compared.
 
-    LPIPS (see `lpips.py`) for pictures too small for VGG, and without a download: at each of some scales the features
-    of every position are brought to unit length and compared. Pictures are at least 2^(len(widths) − 1) pixels wide.
+    LPIPS (see `lpips.py`) for pictures too small for VGG, and without a download; every scale halves the picture of the
+    one before it.
     """
 
+    @abstractmethod
+    def layers(self, x: Tensor) -> "Layers":
+        """The network for pictures such as x."""
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        layers = self.layers(x)
+        pairs = zip(features(layers, x), features(layers, y), strict=True)
+        return sum(((_unit(a) - _unit(b)) ** 2).sum(1).mean((1, 2)) for a, b in pairs)  # pyright: ignore[reportReturnType]
+
+
+@dataclass(frozen=True)
+class RandomFilters(Filters):
+    """Filters whose weights are drawn once and never trained."""
+
     widths: tuple[int, ...] = (16, 32, 64)
-    """Filters a scale; every scale halves the picture of the one before it."""
+    """Filters a scale; pictures are at least 2^(len(widths) − 1) pixels wide."""
     seed: int = 0
     """The source of the filters."""
 
-    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        pairs = zip(self._features(x), self._features(y), strict=True)
-        return sum(((a - b) ** 2).sum(1).mean((1, 2)) for a, b in pairs)  # pyright: ignore[reportReturnType]
+    def layers(self, x: Tensor) -> "Layers":
+        return _drawn(self.widths, x.shape[1], self.seed, x.device, x.dtype)
 
-    def _features(self, x: Tensor) -> Iterator[Tensor]:
-        for i, (weight, bias) in enumerate(_filters(self.widths, x.shape[1], self.seed, x.device, x.dtype)):
-            x = F.avg_pool2d(x, 2) if i else x
-            x = F.relu(F.conv2d(x, weight, bias, padding=1))
-            yield x / (x.square().sum(1, keepdim=True) + 1e-6).sqrt()
+
+@dataclass(frozen=True)
+class LearnedFilters(Filters):
+    """Filters that some network has learned, for instance by reading the pictures of a data set."""
+
+    weights: str
+    """A .safetensors file with `0.weight` (C', C, 3, 3), `0.bias` (C',), `1.weight`, … from fine to coarse."""
+
+    def layers(self, x: Tensor) -> "Layers":
+        return _stored(self.weights, x.device, x.dtype)
+
+
+Layers = list[tuple[Tensor, Tensor]]
+"""Weights (C', C, 3, 3) and biases (C',) by scale."""
+
+
+def features(layers: Layers, x: Tensor) -> Iterator[Tensor]:
+    """What the network sees of x (n, C, H, W) at each scale."""
+    for i, (weight, bias) in enumerate(layers):
+        x = F.avg_pool2d(x, 2) if i else x
+        x = F.relu(F.conv2d(x, weight, bias, padding=1))
+        yield x
+
+
+def _unit(x: Tensor) -> Tensor:
+    return x / (x.square().sum(1, keepdim=True) + 1e-6).sqrt()
 
 
 @lru_cache(maxsize=8)
-def _filters(
-    widths: tuple[int, ...], channels: int, seed: int, device: torch.device, dtype: torch.dtype
-) -> list[tuple[Tensor, Tensor]]:
-    """Weights (C', C, 3, 3) that keep the features' scale (He et al. 2015), biases (C',) of a tenth of it."""
+def _drawn(widths: tuple[int, ...], channels: int, seed: int, device: torch.device, dtype: torch.dtype) -> Layers:
+    """Weights that keep the features' scale (He et al. 2015), biases of a tenth of it."""
     generator = torch.Generator().manual_seed(seed)
     made = []
     for width in widths:
@@ -108,3 +140,13 @@ def _filters(
         made.append((weight.to(device, dtype), 0.1 * torch.randn(width, generator=generator).to(device, dtype)))
         channels = width
     return made
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)  # the weights are kept: a first call for a score must not spoil training
+def _stored(weights: str, device: torch.device, dtype: torch.dtype) -> Layers:
+    from safetensors.torch import load_file
+
+    tensors = load_file(weights)
+    return [(tensors[f"{i}.weight"].to(device, dtype), tensors[f"{i}.bias"].to(device, dtype))
+            for i in range(len(tensors) // 2)]  # fmt: skip

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fewstep.reproduce import setting
+from fewstep.reproduce import setting, working
 from fewstep.reproduce.setting import Lengths, Setting
 
 
@@ -10,4 +10,6 @@ from fewstep.reproduce.setting import Lengths, Setting
 def tiny(monkeypatch) -> Setting:
     monkeypatch.setattr(setting, "QUICK", Lengths(teacher=8, distilled=14, nothing=7))
     monkeypatch.setattr(setting, "REFERENCE", 100)
+    monkeypatch.setattr(working, "SCAN", 2)
+    monkeypatch.setattr(working, "TOLERANCE", 0.5)
     return Setting(seeds=1, quick=True, samples=20, features="simple")

@@ -2,21 +2,26 @@
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from shutil import copytree
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
+from safetensors.torch import load_file
 
+from fewstep.distances import LearnedFilters
 from fewstep.files import read_json
 from fewstep.reproduce import working
 from fewstep.reproduce.conducting import conduct
+from fewstep.reproduce.perceiving import Reader, learn_filters
 from fewstep.reproduce.recipes import OBJECTIVES, jobs
 from fewstep.reproduce.reproducing import chosen, planned, reproduce
 from fewstep.reproduce.scoring import Judge
 from fewstep.reproduce.setting import Setting
 from fewstep.reproduce.studies import STUDIES
-from fewstep.reproduce.working import Drawing, drawn, points, work
+from fewstep.reproduce.working import Drawing, drawn, many, points, search, work
 
 QUIET = Console(quiet=True)
 
@@ -67,7 +72,8 @@ def test_claims_are_about_what_is_shown():
 def test_pictures_are_drawn_on_the_way_and_by_each_stage(tiny, tmp_path):
     teacher, heun, pd = made(tiny, tmp_path, ["heun-18", "pd"])[0]
     assert points(teacher) == {8: (35,)}
-    assert points(heun) == {**dict.fromkeys(range(2, 14, 2), (1,)), 14: (1, 2, 4)}
+    assert points(heun) == dict.fromkeys(range(2, 15, 2), (1,))
+    assert many(heun) == {**points(heun), 14: (1, 2, 4)}
     assert points(pd) == {6: (4,), 10: (2,), 14: (1,)}  # stages of 16, 8, 4, 2, 1 steps last 2, 2, 2, 4, 4
 
 
@@ -88,7 +94,40 @@ def test_a_stopped_run_goes_on_to_the_same_pictures_and_scores(tiny, tmp_path):
     assert {entry["step"] for entry in first["scores"]} == set(points(whole)) == {int(k) for k in first["costs"]}
     assert {entry["calls"] for entry in first["scores"]} == {1, 2, 4}
     np.testing.assert_array_equal(drawn(whole.folder, 7, 2), drawn(broken.folder, 7, 2))
+    np.testing.assert_array_equal(*(np.load(job.folder / "drawn" / "7-4.npz")["images"] for job in (whole, broken)))
     assert work(broken, asked, ignored, lambda: pytest.fail("trained again")) == result
+
+
+def test_the_times_of_more_calls_are_the_best_that_the_judge_has_seen(tiny, tmp_path):
+    (teacher, student), judge = made(tiny, tmp_path, ["heun-18"])
+    asked = judge()
+    for job in (teacher, student):
+        assert work(job, asked, ignored, never)
+    kept = read_json(student.folder / "times.json")
+    tried = {tuple(times): score for times, score in kept["tried"]}
+    for calls, found in search(student, asked).items():
+        assert len(found) == calls
+        assert tried[found] == min(score for times, score in tried.items() if len(times) == calls)
+    assert set(search(student, asked)[2]) <= set(search(student, asked)[4])  # one is added after another
+    other = replace(asked, about={"features": "another", "digest": "0"})
+    assert search(student, other)
+    assert read_json(student.folder / "times.json")["judge"] == other.about
+
+
+def test_learned_filters_are_the_studys_and_their_place_names_no_run(tiny, tmp_path):
+    (_, job), _ = made(tiny, tmp_path / "one", ["learned-filters"])
+    (_, moved), _ = made(tiny, tmp_path / "two", ["learned-filters"])
+    assert job.folder.name == moved.folder.name
+    path = learn_filters(tiny.opened(tmp_path / "one"), tmp_path / "one")
+    assert Path(job.recipe.objective.distance.weights) == path
+    before = path.read_bytes()
+    assert learn_filters(tiny.opened(tmp_path / "one"), tmp_path / "one").read_bytes() == before
+    x = torch.rand(2, 1, 8, 8) * 2 - 1
+    assert (LearnedFilters(str(path))(x, -x) > 0).all()
+    fresh = Reader(1, 8, 10)
+    assert sorted(t.shape for t in load_file(path).values()) == sorted(
+        t.shape for t in fresh.filters.state_dict().values()
+    )
 
 
 def test_other_features_score_again_without_training(tiny, tmp_path, monkeypatch):
@@ -116,11 +155,11 @@ def test_the_gap_is_to_the_teachers_pictures_of_the_same_noise(tiny, tmp_path):
 def test_processes_side_by_side_give_the_same_numbers(tiny, tmp_path):
     found = []
     for place, workers in (("alone", 1), ("together", 2)):
-        every, judge = made(tiny, tmp_path / place, ["euler-9", "ect"])
+        every, judge = made(tiny, tmp_path / place, ["euler-9", "ict"])
         found.append(conduct(every, judge, workers=workers, console=QUIET))
     alone, together = ({key: result["scores"] for key, result in results.items()} for results in found)
     assert alone == together
-    assert set(alone) == {("teacher", 0), ("euler-9", 0), ("ect", 0)}
+    assert set(alone) == {("teacher", 0), ("euler-9", 0), ("ict", 0)}
 
 
 def test_a_study_leaves_its_page_and_pictures(tiny, tmp_path):

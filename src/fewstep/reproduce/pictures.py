@@ -25,7 +25,7 @@ ROWS = (
     ("teacher", 2 * WALK - 1, "teacher, 35 calls"),
     ("heun-18", 1, "CD, 1 call"),
     ("heun-18", 2, "CD, 2 calls"),
-    ("perceptual", 1, "CD, perceptual, 1 call"),
+    ("learned-filters", 1, "CD, learned filters, 1 call"),
     ("pd", 1, "PD, 1 call"),
     ("pd", 2, "PD, 2 calls"),
     ("ct", 1, "CT from the teacher, 1 call"),

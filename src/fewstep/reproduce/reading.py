@@ -49,18 +49,23 @@ class Eyes(nn.Module):
 
 def own_reader(pictures: "Pictures", folder: Path) -> Features:
     """The reader of these pictures, learned once; ValueError where they have no labels."""
-    labels = pictures.images.labels
-    if labels.min() < 0:
-        raise ValueError("Pictures without labels teach no reader: choose other features, such as --features simple.")
-    shape = pictures.some([0]).shape
+    (rows, labels), shape = learnable(pictures), pictures.some([0]).shape
     stored, eyes = folder / f"reader-{pictures.digest}.safetensors", _eyes(shape, int(labels.max()) + 1)
     if not stored.is_file():
-        rows = np.flatnonzero(np.arange(len(labels)) % HELD_OUT != 0)
         learn(eyes, pictures.some(rows.tolist()), labels[rows])
         with whole_file(stored) as aside:
             save_file(eyes.state_dict(), aside)
     eyes.load_state_dict(load_file(stored))
     return open_features(eyes, name="own reader")
+
+
+def learnable(pictures: "Pictures") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows that may be learned from, and the labels of all; ValueError where there are none."""
+    labels = pictures.images.labels
+    if labels.min() < 0:
+        raise ValueError("Pictures without labels teach no reader: choose other features, such as --features simple, "
+                         "and other studies than `distance`, which learns to read them too.")  # fmt: skip
+    return np.flatnonzero(np.arange(len(labels)) % HELD_OUT != 0), labels
 
 
 @torch.no_grad()
@@ -81,9 +86,9 @@ def _eyes(shape: tuple[int, ...], classes: int) -> Eyes:
         return Eyes(shape[1], shape[-1], classes)
 
 
-def learn(eyes: Eyes, pictures: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
-    """Cross entropy over STEPS batches of pictures uint8 (n, C, H, W)."""
-    random = torch.Generator().manual_seed(0)
+def learn(eyes: nn.Module, pictures: NDArray[np.uint8], labels: NDArray[np.int64], seed: int = 0) -> None:
+    """Cross entropy of a module's logits over STEPS batches of pictures uint8 (n, C, H, W)."""
+    random = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(eyes.parameters(), lr=3e-3)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     eyes.train()

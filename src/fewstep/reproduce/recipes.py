@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fewstep.discretizations import Grid, Growing
-from fewstep.distances import L1, Distance, PseudoHuber, RandomFilters, Squared
+from fewstep.distances import L1, Distance, LearnedFilters, PseudoHuber, RandomFilters, Squared
 from fewstep.networks import CompactShape
 from fewstep.objectives import (
     ConsistencyDistillation,
@@ -27,6 +27,7 @@ from fewstep.objectives import (
     ProgressiveDistillation,
 )
 from fewstep.recipes import parts
+from fewstep.reproduce.perceiving import stored
 from fewstep.reproduce.setting import Lengths, Pictures, Setting
 from fewstep.solvers import Euler, Heun, Solver
 from fewstep.targets import AdaptiveEma, Ema, Same, StopGradient, Target
@@ -37,8 +38,8 @@ from fewstep.weightings import Uniform
 GRIDS = (9, 18, 36, 72)
 """N of the studies of solvers and grids."""
 
-TIMES = ((80.0,), (80.0, 2.6), (80.0, 10.0, 2.6, 0.8))
-"""Sampling times of consistency models, for 1, 2 and 4 calls."""
+SEARCHED = ("heun-18", "ct", "ect")
+"""Consistency models that are drawn in 2 and 4 calls too, at times that are searched for each (`working.py`)."""
 
 POINTS = 6
 """So often a run is scored on its way, evenly spread."""
@@ -69,7 +70,8 @@ OBJECTIVES: dict[str, Callable[[], Objective]] = {
     **{f"euler-{n}": lambda n=n: distilled(Squared(), n, Euler()) for n in GRIDS},
     "l1": lambda: distilled(L1()),
     "huber": lambda: distilled(PseudoHuber(0.03)),
-    "perceptual": lambda: distilled(RandomFilters()),
+    "random-filters": lambda: distilled(RandomFilters()),
+    "learned-filters": lambda: distilled(LearnedFilters("")),  # the file is the study's: see `perceiving.py`
     "stop-gradient": lambda: distilled(Squared(), target=StopGradient()),
     "both-sides": lambda: distilled(Squared(), target=Same()),
     "pd": lambda: ProgressiveDistillation(first_steps=16),
@@ -129,13 +131,12 @@ def _base(setting: Setting, pictures: Pictures, seed: int, deviation: float) -> 
         batch=64,
         ema=(0.99,),
         seed=seed,
-        times=TIMES,
         preview_every=1_000_000_000,
     )
 
 
 def _teacher(base: Recipe, lengths: Lengths) -> Recipe:
-    return replace(base, name="teacher", steps=lengths.teacher, times=())
+    return replace(base, name="teacher", steps=lengths.teacher)
 
 
 def _student(name: str, base: Recipe, setting: Setting, folder: Path, digest: str, teacher: Job) -> Job:
@@ -148,7 +149,6 @@ def _student(name: str, base: Recipe, setting: Setting, folder: Path, digest: st
         teacher=str(teacher.folder) if needs else None,
         steps=lengths.distilled if needs else lengths.nothing,
         optimizer=DISTILLER if objective.needs_teacher else LEARNER,
-        times=TIMES if objective.consistent else (),
     )
     return _job(recipe, setting, folder, digest, teacher)
 
@@ -159,7 +159,15 @@ def _job(recipe: Recipe, setting: Setting, folder: Path, data: str, teacher: Job
     known = {"recipe": _deciding(recipe), "data": data, "teacher": above, "samples": setting.samples}
     digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:10]
     place = folder / "runs" / f"{recipe.name}-{recipe.seed}-{digest}"
-    return Job(recipe.name, recipe.seed, recipe, place, setting.samples, teacher)
+    return Job(recipe.name, recipe.seed, _located(recipe, stored(folder, data)), place, setting.samples, teacher)
+
+
+def _located(recipe: Recipe, filters: Path) -> Recipe:
+    """Says where learned filters lie. What they are is decided by the data; their place decides nothing."""
+    objective = recipe.objective
+    if not isinstance(objective, ConsistencyDistillation) or not isinstance(objective.distance, LearnedFilters):
+        return recipe
+    return replace(recipe, objective=replace(objective, distance=LearnedFilters(str(filters))))
 
 
 def _deciding(recipe: Recipe) -> dict:

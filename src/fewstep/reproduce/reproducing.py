@@ -10,6 +10,7 @@ from fewstep.codec import nearest
 from fewstep.files import hold
 from fewstep.reproduce import recipes
 from fewstep.reproduce.conducting import Stopped, conduct
+from fewstep.reproduce.perceiving import learn_filters
 from fewstep.reproduce.reading import own_reader, reads
 from fewstep.reproduce.recipes import Job
 from fewstep.reproduce.scoring import Judge
@@ -55,6 +56,8 @@ def reproduce(
     hold(folder)
     jobs = planned(setting, folder, studies)
     pictures = setting.opened(folder)
+    if any(job.name == "learned-filters" for job in jobs):
+        learn_filters(pictures, folder)
     eyes, known = setting.features, ""
     if eyes is None:
         eyes = own_reader(pictures, folder)

@@ -2,10 +2,13 @@
 
     FOLDER/recipe.json, checkpoints/, model/    as `fewstep train` leaves them
     FOLDER/drawn/STEP-CALLS.npz                 the pictures drawn after STEP steps with so many network calls
+    FOLDER/times.json                           the sampling times that were found, and every score of the search
     FOLDER/costs.jsonl                          the processor's seconds of training up to every point
     FOLDER/result.json                          the scores, with the digest of the features they were taken from
 
-Pictures are kept, so other features score a finished study again without training anything.
+Pictures are kept, so other features score a finished study again without training anything. The times of two and four
+calls are those with the smallest Fréchet distance of pictures from other noise, found one after another as the paper
+found its own.
 """
 
 import json
@@ -19,15 +22,23 @@ import numpy as np
 import torch
 
 from fewstep.files import read_json, whole_file, write_json
+from fewstep.formats import load
 from fewstep.images.grid import to_uint8
 from fewstep.model import Model
 from fewstep.objectives import ProgressiveDistillation
-from fewstep.reproduce.recipes import TIMES, Job
+from fewstep.reproduce.recipes import SEARCHED, Job
 from fewstep.reproduce.scoring import Judge
+from fewstep.times import search_times
 from fewstep.training.fit import fit
 
 WALK = 18
 """Steps of the teacher's Heun walk, 35 calls."""
+
+MORE = (2, 4)
+"""Calls for which times are searched."""
+TRIED, SCAN, TOLERANCE, OTHER = 1000, 7, 0.05, 1_000
+"""Of the search: pictures a try, tries before it narrows, the width at which a time is narrow enough, what is added to
+the seed of its noise."""
 
 Report = Callable[[Job, int], None]
 """Told a job and how many of its steps are done."""
@@ -53,6 +64,8 @@ def work(job: Job, judge: Judge, report: Report, stopping: Callable[[], bool]) -
         return kept
     if kept is None and not train(job, report, stopping):
         return None
+    if job.name in SEARCHED:
+        draw_more(job, judge)
     result = {
         "name": job.name,
         "seed": job.seed,
@@ -98,25 +111,58 @@ def points(job: Job) -> dict[int, tuple[int, ...]]:
         return {k: (left[k - 1],) for k in ends if left[k - 1] <= 4}
     if not objective.consistent:
         return {steps: (2 * WALK - 1,)}
-    return {**dict.fromkeys(range(every, steps, every), (1,)), steps: tuple(len(times) for times in TIMES)}
+    return dict.fromkeys((*range(every, steps, every), steps), (1,))
+
+
+def draw_more(job: Job, judge: Judge) -> None:
+    """Draws the trained model in more calls, at times that this judge likes best."""
+    found, model = search(job, judge), load(str(job.folder), device="cpu")
+    for calls in MORE:
+        draw(model, job, Drawing(job.recipe.steps, calls), found[calls])
+
+
+def search(job: Job, judge: Judge) -> dict[int, tuple[float, ...]]:
+    """The best times by number of calls, from the run's folder or searched for; another judge searches again."""
+    path = job.folder / "times.json"
+    kept = read_json(path) if path.is_file() else None
+    if kept is None or kept["judge"] != judge.about:
+        model, n = load(str(job.folder), device="cpu"), min(TRIED, job.samples)
+
+        def score(times: tuple[float, ...]) -> float:
+            images = pictures(model, job, len(times), n, job.seed + OTHER, times)
+            return judge(to_uint8(images), labels(n))["fd"]
+
+        found = search_times(score, model.schedule, max(MORE), points=SCAN, tolerance=TOLERANCE)
+        best = {calls: found.best(calls) for calls in MORE}
+        write_json(path, {"judge": judge.about, "times": best, "tried": found.table()})
+        return best
+    return {int(calls): tuple(times) for calls, times in kept["times"].items()}
+
+
+def many(job: Job) -> dict[int, tuple[int, ...]]:
+    """All that is drawn of a run: `points`, and the calls whose times are searched."""
+    found = points(job)
+    return {**found, job.recipe.steps: (*found[job.recipe.steps], *(MORE if job.name in SEARCHED else ()))}
 
 
 @torch.no_grad()
-def draw(model: Model, job: Job, drawing: Drawing) -> None:
+def draw(model: Model, job: Job, drawing: Drawing, times: tuple[float, ...] | None = None) -> None:
     """Writes pictures of a model: the noise is that of the run's seed, the same for all methods."""
-    shown = pictures(model, job, drawing.calls, job.samples, seed=job.seed)
+    shown = pictures(model, job, drawing.calls, job.samples, job.seed, times)
     path = drawing.path(job.folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as aside:
         np.savez_compressed(aside, images=to_uint8(shown))
 
 
-def pictures(model: Model, job: Job, calls: int, n: int, seed: int) -> torch.Tensor:
+def pictures(
+    model: Model, job: Job, calls: int, n: int, seed: int, times: tuple[float, ...] | None = None
+) -> torch.Tensor:
     """n pictures (n, C, H, W), of all classes in turn, as this run's model draws them in so many network calls."""
     classes = model.design.architecture.num_classes
     asked = {"labels": torch.arange(n) % classes} if classes else {}
     if model.consistent:
-        how = {"times": next(times for times in TIMES if len(times) == calls)}
+        how = {"times": times or (model.schedule.t_max,)}
     elif job.name == "teacher":
         how = {"sampler": "heun", "steps": WALK}
     else:
@@ -132,8 +178,8 @@ def labels(n: int) -> np.ndarray:
 def scores(job: Job, judge: Judge) -> list[dict]:
     """The scores of all pictures that were drawn: step, calls, and the judge's numbers."""
     found = []
-    for step, many in points(job).items():
-        for calls in many:
+    for step, each in many(job).items():
+        for calls in each:
             images = drawn(job.folder, step, calls)
             found.append({"step": step, "calls": calls, **judge(images, labels(len(images))), **gap(job, images)})
     return found
