@@ -15,6 +15,7 @@ from rich.console import Console
 from training_helpers import small, state, train
 
 from fewstep.training.fit import Step, fit
+from fewstep.training.scoring import Scoring
 from fewstep.training.track import Smooth, as_metrics, forget_after, preview, read_metrics, watch, write_line
 
 LEVELS = ("<0.03", "0.03-0.1", "0.1-0.3", "0.3-1", "1-3", "3-10", "10-30", ">30")
@@ -126,12 +127,17 @@ def test_tensorboard(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run_all(small("ct", steps=4, preview_every=2), tmp_path, tensorboard=True)
+    run_all(small("ct", steps=4, preview_every=2, score=Scoring(n=20)), tmp_path, tensorboard=True)
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [e.step for e in events.Scalars("loss")] == [1, 2, 3, 4]
     assert {"lr", "n", "mu"} <= set(events.Tags()["scalars"])
     assert any(name.startswith("levels/") for name in events.Tags()["scalars"])
     assert [e.step for e in events.Images("preview")] == [2, 4]
+    scored = [
+        line for line in map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines()) if "score" in line
+    ]
+    assert [e.step for e in events.Scalars("score")] == [2, 4]
+    assert [e.value for e in events.Scalars("score")] == pytest.approx([line["score"] for line in scored])
 
 
 def test_what_a_run_was_made_with(tmp_path):

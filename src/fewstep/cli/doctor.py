@@ -49,6 +49,8 @@ PURPOSES = {
     "data": "parquet files and data sets from the Hub",
     "demo": "the web demo",
     "tensorboard": "train --tensorboard",
+    "plot": "fewstep plot and fewstep reproduce",
+    "docs": "make docs",
 }
 
 
