@@ -50,6 +50,7 @@ PURPOSES = {
     "demo": "the web demo",
     "tensorboard": "train --tensorboard",
     "plot": "fewstep plot and fewstep reproduce",
+    "coupling": "train --coupling optimal-transport",
     "docs": "make docs",
 }
 

@@ -14,6 +14,7 @@ from fewstep.networks import Architecture, CompactShape
 from fewstep.objectives import Objective
 from fewstep.parameterizations import EDM, Boundary, Latched, Parameterization
 from fewstep.schedules import Discrete, Karras, Schedule
+from fewstep.training.coupling import Coupling
 from fewstep.training.latent import Latent, Words
 from fewstep.training.optimizers import AdamW, Optimizer, RAdam
 from fewstep.training.scoring import Scoring
@@ -60,6 +61,8 @@ class Recipe:
     """Largest norm of the gradient; None for no clipping."""
     ema: tuple[float, ...] = (0.999,)
     """Rates of the averages of the weights that are kept; the first is the one that is saved and shown."""
+    coupling: Coupling = "independent"
+    """Which noise goes with which picture: as drawn, or the nearest within a batch (needs scipy)."""
     label_drop: float = 0.0
     """The share of samples whose label is hidden, for classifier-free guidance."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

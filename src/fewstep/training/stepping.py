@@ -4,7 +4,8 @@
     g ← g min(1, clip / ‖g‖);   θ ← optimizer(θ, g);   θ⁻ and the averages follow θ
 
 Every draw of sample j of step k is a function of (seed, k, j): of its row in the global batch, not of the process or
-micro-batch that happens to hold it. Dropout alone depends on (seed, k, rank, micro-batch).
+micro-batch that happens to hold it. Dropout alone depends on (seed, k, rank, micro-batch), and a coupling by optimal
+transport on the rows of the process.
 
 Gradients are summed over processes once a step, after the last micro-batch, and the bare networks are never wrapped:
 two forward passes a step and a halved micro-batch after a lack of memory then need no exception.
@@ -24,6 +25,7 @@ from fewstep.objectives import Draw
 from fewstep.schedules import Discrete, Schedule
 from fewstep.tensors import DROPOUT, GUIDANCE, LABEL, TIMES, TRAIN, noise, rng, uniforms
 from fewstep.training.building import Parts
+from fewstep.training.coupling import coupled
 from fewstep.training.processes import Processes
 
 PATIENCE = 10
@@ -113,7 +115,7 @@ class Stepper:
     def _accumulate(self, k: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         self.state.optimizer.zero_grad(set_to_none=True)
         rows, rank = self.rows, self.processes.rank
-        z = self._noise(k, images.shape[1:])
+        z = coupled(self.recipe.coupling, images, self._noise(k, images.shape[1:]), labels)
         losses, times = [], []
         for i, start in enumerate(range(0, len(rows), self.micro_batch)):
             part = slice(start, start + self.micro_batch)
