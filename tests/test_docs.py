@@ -22,6 +22,8 @@ PAGES = {
     ("own-pictures.md", "editing.md", "gallery.md"): "",
     ("distilling.md",): "",
     ("evaluation.md",): "## Published features",
+    ("plots.md",): "",
+    ("paper.md",): "",
 }
 """What runs, up to a title ("": the end); what the pages of a line make lies there for the next."""
 
@@ -41,6 +43,8 @@ TOO_LARGE = (
     "fewstep sample consistency_models_8xb256-imagenet1k-multistep-64x64 ",
     "fewstep train imagenet64-",
     "fewstep train sd15-lcm-lora --data photos/ --teacher stable-diffusion-v1-5/",  # as latent.md's
+    "fewstep reproduce heun-vs-euler",
+    "fewstep reproduce all",
 )
 """Commands whose model has to have its own size, or that another page has."""
 

@@ -18,7 +18,7 @@ from .checkouts import Checkout, bare_package, importing
 from .method import SHAPE, Peer, Settings, Told, Way, in_parts, ours
 
 PUBLISHED = Settings(ema=0.9996, knobs={"stages": 350_000 * 512 / 6_400_000, "huber": 1e-8, "weighting": "default"})
-OURS = ours(stages=2, huber=0.03, weighting="one", p_mean=0.3, p_std=1.8)
+OURS = ours(stages=2, huber=0.03, weighting="default", p_mean=0.3, p_std=1.8)
 
 ABSENT = (
     "loguru", "omegaconf", "attrs", "ftfy", "einops", "imageio", "imageio.v3", "boto3", "botocore",

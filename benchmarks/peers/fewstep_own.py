@@ -1,9 +1,11 @@
-"""fewstep: its recipes for MNIST, begun from nothing, by its own step (`fewstep.training.stepping`).
+"""fewstep: its recipes for MNIST, begun from nothing, by its own step (`fewstep.training.stepping`); ECT also with noise
+coupled to the pictures (`--coupling optimal-transport`).
 
 Recipes count steps; here the share of the time takes the place of k/K, for the curriculum as for the learning rate.
 """
 
 import copy
+from abc import abstractmethod
 from dataclasses import replace
 from typing import Any
 
@@ -38,8 +40,10 @@ def unconditional(recipe: Recipe, seed: int, batch: int, architecture: Any) -> R
 class Own(Method):
     """A recipe of fewstep."""
 
-    make: Any = None
-    """The recipe."""
+    @staticmethod
+    @abstractmethod
+    def make() -> Recipe:
+        """The recipe."""
 
     def begin(self) -> None:
         recipe = unconditional(type(self).make(), self.seed, 1, self.network.shape)
@@ -115,3 +119,11 @@ class OwnECT(Own):
     """Recipe mnist-ect from nothing."""
 
     make = staticmethod(mnist.ect)
+
+
+class CoupledECT(Own):
+    """The same with noise and pictures coupled by optimal transport within the batch."""
+
+    @staticmethod
+    def make() -> Recipe:
+        return replace(mnist.ect(), coupling="optimal-transport")

@@ -207,7 +207,8 @@ def how(found: list[Results], plan: Plan) -> str:
   the order of its own loop; the head of each adapter says what its published settings are and what had to differ. None
   of the peers' code is in this repository.
 - **Our settings**: the optimizer of recipe `mnist-ict` (RAdam, 1e-3 with cosine decay, betas 0.9 and 0.99, clipping at
-  1), average 0.998, and its few, far neighbours, wherever the implementation has such a knob.
+  1), average 0.998, and of its objective, wherever the implementation has such a knob, the few, far neighbours, the
+  noise levels, the Huber loss of each value and the weight 1/(t - s).
 - **Schedules** that need to know how long training is are told the share of the time that is gone, fewstep's too.
   Published settings are for 100,000 steps and more on GPUs: they are run as they are but for that.
 - **The benefit of the doubt**: pictures are drawn from live and from averaged weights, at every mark the better counts,

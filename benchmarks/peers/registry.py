@@ -41,6 +41,7 @@ ENTRIES: dict[str, Entry] = {
     "fewstep-ct": Entry("fewstep CT", fewstep_own.OwnCT, ours()),
     "fewstep-ict": Entry("fewstep iCT", fewstep_own.OwnICT, ours()),
     "fewstep-ect": Entry("fewstep ECT", fewstep_own.OwnECT, ours()),
+    "fewstep-ect-ot": Entry("fewstep ECT, coupled", fewstep_own.CoupledECT, ours()),
     **_both("OpenAI CT", openai.OpenAI, openai.PUBLISHED, openai.OURS, openai.SOURCE),
     **_both("diffusers iCT", diffusers_script.DiffusersICT, diffusers_script.PUBLISHED, diffusers_script.OURS,
             diffusers_script.SOURCE),
@@ -53,14 +54,14 @@ ENTRIES: dict[str, Entry] = {
 ENTRIES |= {
     f"{name}-half": entry._replace(title=f"{entry.title}, half the time", share=0.5)
     for name, entry in ENTRIES.items()
-    if entry.own
+    if name in ("fewstep-ect", "fewstep-ect-ot")
 }
 
 LEFT_OUT = {
     "FastGen sCT": "another objective (a tangent by forward-mode differentiation, a learned variance), begun from a "
     "diffusion model there; FastGen's CM is the consistency training among its methods",
     "FastGen TCM": "its second stage begins with a consistency model: not training from nothing",
-    "mmagic": "it samples from consistency models and has no code to train them",
+    "mmagic": "it samples from consistency models; its `ConsistencyModel` has neither a loss nor a training step",
     "LPIPS in OpenAI CT and Kinyugo CT": "its VGG and AlexNet weights have to be downloaded; the mean square that both "
     "offer is used",
 }
