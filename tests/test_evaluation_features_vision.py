@@ -1,12 +1,11 @@
 """DINOv2 and CLIP, as small random models in folders of transformers, against their processors and written formulas."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from vision_helpers import small_clip
 
 from fewstep.evaluation.features import open_features
 
@@ -27,19 +26,7 @@ def dinov2(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    torch.manual_seed(0)
-    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    words = ["<|startoftext|>", "<|endoftext|>", *"abcdefghijklmnopqrstuvwxyz"]
-    words += [f"{letter}</w>" for letter in "abcdefghijklmnopqrstuvwxyz"]
-    text = {**small, "vocab_size": len(words), "max_position_embeddings": 12, "eos_token_id": 1, "bos_token_id": 0}
-    vision = {**small, "image_size": 24, "patch_size": 8}
-    config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=10)
-    folder = tmp_path_factory.mktemp("clip") / "small-clip"
-    transformers.CLIPModel(config).eval().save_pretrained(folder)
-    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    transformers.CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt")).save_pretrained(folder)
-    return folder
+    return small_clip(tmp_path_factory.mktemp("clip") / "small-clip")
 
 
 def test_dinov2_gives_the_class_token_of_pictures_made_by_pillow(dinov2):
