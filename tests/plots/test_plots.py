@@ -103,6 +103,14 @@ def test_without_scores_curricula_and_previews(tmp_path):
     assert "No score was taken" in (tmp_path / "report.html").read_text()
 
 
+def test_one_level_is_no_plot_of_levels(folder, tmp_path, capsys):
+    """An autoencoder has none; runs of older versions put all of it into one."""
+    for name, levels in (("none", {}), ("one", {"0.1-1": 0.5})):
+        run(tmp_path / name, levels=levels)
+        assert main(["plot", str(tmp_path / name), "--only", "loss", "levels", "levels-end"]) == 0
+        assert [p.stem for p in (tmp_path / name / "plots").iterdir()] == ["loss"]
+
+
 def test_several_runs_and_levels_of_a_ddpm(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "other").mkdir()

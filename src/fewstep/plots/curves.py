@@ -147,7 +147,7 @@ def time_unit(hours: float) -> tuple[str, float]:
 
 
 def _with_levels(records: Sequence[Record], names: Sequence[str]) -> tuple[list[Record], list[str]]:
-    kept = [(r, n) for r, n in zip(records, names, strict=True) if r.levels]
+    kept = [(r, n) for r, n in zip(records, names, strict=True) if len(r.levels) > 1]
     return [r for r, _ in kept], [n for _, n in kept]
 
 

@@ -47,7 +47,7 @@ class Step:
     loss: float
     """Mean weighted loss of the global batch; not finite for a skipped step."""
     levels: dict[str, float]
-    """Mean loss by noise level, of the rows of this process."""
+    """Mean loss by noise level, of the rows of this process; an autoencoder has none."""
     gradient: float
     """Norm of the gradient, before clipping."""
     lr: float
@@ -89,7 +89,8 @@ class Stepper:
         loss = float(self.processes.sum(losses.sum())) / recipe.batch
         norm, lr = self._update(k, loss)
         self.state.step = k + 1
-        levels, seconds = _by_level(losses, times, recipe.schedule), time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        levels = _by_level(losses, times, recipe.schedule) if recipe.objective.denoises else {}
         pace, skipped = recipe.batch / seconds, self.state.skipped
         return Step(k + 1, recipe.steps, loss, levels, norm, lr, seconds, pace, skipped, k + 1 == recipe.steps)
 
