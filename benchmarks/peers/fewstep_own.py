@@ -1,5 +1,5 @@
-"""fewstep: its recipes for MNIST, begun from nothing, by its own step (`fewstep.training.stepping`); ECT also with noise
-coupled to the pictures (`--coupling optimal-transport`).
+"""fewstep: its recipes for MNIST, begun from nothing, by its own step (`fewstep.training.stepping`); ECT also with the
+noise coupled to the pictures (`--coupling optimal-transport`).
 
 Recipes count steps; here the share of the time takes the place of k/K, for the curriculum as for the learning rate.
 """
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fewstep.conditions import Nothing
 from fewstep.denoiser import Denoiser
 from fewstep.design import Design
+from fewstep.distances import PseudoHuber
 from fewstep.model import Model
 from fewstep.objectives import Objective
 from fewstep.recipes import mnist
@@ -23,6 +24,7 @@ from fewstep.training.processes import Processes
 from fewstep.training.recipe import Recipe
 from fewstep.training.state import State
 from fewstep.training.stepping import Stepper
+from fewstep.weightings import Uniform
 
 from .method import TOTAL, Method, Way
 
@@ -121,8 +123,17 @@ class OwnECT(Own):
     make = staticmethod(mnist.ect)
 
 
+class NormECT(Own):
+    """ECT with the distance that it had first: the norm of the whole picture, all weights 1."""
+
+    @staticmethod
+    def make() -> Recipe:
+        recipe = mnist.ect()
+        return replace(recipe, objective=replace(recipe.objective, distance=PseudoHuber(0.03), weighting=Uniform()))
+
+
 class CoupledECT(Own):
-    """The same with noise and pictures coupled by optimal transport within the batch."""
+    """ECT with noise and pictures coupled by optimal transport within the batch."""
 
     @staticmethod
     def make() -> Recipe:

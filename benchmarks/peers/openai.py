@@ -2,8 +2,8 @@
 
 A step: loss, optimizer, average, target with μ(k). Published: the command for ImageNet-64 (`scripts/launch.sh`), whose
 LPIPS is replaced by its ℓ2, as the VGG weights of LPIPS have to be downloaded; the first of its averages (0.999); two
-steps at its 0 and 106 of 200. Ours: its ℓ1, the nearest to our Huber loss. Its loop's update of the target is written for fp16 and fails in fp32, so `update_ema` is
-called on the parameters themselves, which is what it comes to in fp16.
+steps at its 0 and 106 of 200. Ours: its ℓ1, the nearest to our Huber loss. Its loop's update of the target is written
+for fp16 and fails in fp32, so `update_ema` is called on the parameters themselves, which is what it comes to in fp16.
 """
 
 import copy

@@ -41,6 +41,7 @@ ENTRIES: dict[str, Entry] = {
     "fewstep-ct": Entry("fewstep CT", fewstep_own.OwnCT, ours()),
     "fewstep-ict": Entry("fewstep iCT", fewstep_own.OwnICT, ours()),
     "fewstep-ect": Entry("fewstep ECT", fewstep_own.OwnECT, ours()),
+    "fewstep-ect-norm": Entry("fewstep ECT, norm of the whole", fewstep_own.NormECT, ours()),
     "fewstep-ect-ot": Entry("fewstep ECT, coupled", fewstep_own.CoupledECT, ours()),
     **_both("OpenAI CT", openai.OpenAI, openai.PUBLISHED, openai.OURS, openai.SOURCE),
     **_both("diffusers iCT", diffusers_script.DiffusersICT, diffusers_script.PUBLISHED, diffusers_script.OURS,

@@ -3,17 +3,17 @@
 `digits-ect` and `digits-ict` start from nothing; `digits-cd`, `digits-ct` and `digits-pd` take `digits-edm` as their
 teacher (`--teacher runs/digits-edm`), CT as its start only. 0.44 million parameters.
 
-What they reach, by `OMP_NUM_THREADS=1 python benchmarks/digits.py`: of 1,000 digits the share that a classifier reads
-as asked, their Fréchet distance in its features from the data, and the seconds of one (busy) core of the training:
+What they reach, by `OMP_NUM_THREADS=1 python benchmarks/digits.py`: of 1,000 digits the share that the features
+`digits` read as asked, their Fréchet distance in them from the data, and the seconds of one (busy) core of the training:
 
 | | steps | seconds | one step | two steps |
 |---|---|---|---|---|
-| edm | 1500 | 35 | 97.4%, 6.4 with 35 calls of Heun | |
-| cd, guided by 1.5 | 800 | 35 | 99.7%, 6.1 | 99.8%, 7.5 |
-| ct, from edm | 1500 | 37 | 99.8%, 14.1 | 99.0%, 9.7 |
-| ict | 1500 | 38 | 98.1%, 25.7 | 97.3%, 22.7 |
-| ect | 1200 | 35 | 99.4%, 9.7 | 98.9%, 9.7 |
-| pd | 1500 | 44 | 99.5%, 18.0 | 94.1%, 16.8 |
+| edm | 1500 | 35 | 97.2%, 8.8 with 35 calls of Heun | |
+| cd, guided by 1.5 | 800 | 38 | 99.5%, 7.6 | 99.5%, 10.1 |
+| ct, from edm | 1500 | 42 | 99.5%, 19.5 | 99.1%, 13.1 |
+| ict | 1500 | 48 | 98.1%, 35.0 | 97.5%, 31.1 |
+| ect | 1200 | 38 | 99.3%, 14.1 | 98.9%, 13.6 |
+| pd | 1500 | 53 | 99.5%, 25.4 | 93.6%, 23.4 |
 
 A progressively distilled model is sampled at its own times: `--sampler euler --times 80 0`, or `--times 80 2.515 0`.
 The first paper's CT had learned little from random weights after 400 steps of 128 digits (28% in one step), where ECT
