@@ -4,7 +4,7 @@
 teacher (`--teacher runs/digits-edm`), CT as its start only. 0.44 million parameters.
 
 What they reach, by `OMP_NUM_THREADS=1 python benchmarks/digits.py`: of 1,000 digits the share that the features
-`digits` read as asked, their Fréchet distance in them from the data, and the seconds of one (busy) core of the training:
+`digits` read as asked, their Fréchet distance in them from the data, and the seconds of training on one (busy) core:
 
 | | steps | seconds | one step | two steps |
 |---|---|---|---|---|
