@@ -1,5 +1,6 @@
 """`fewstep plot`: what is read of a run, what is drawn, what a report says and what it keeps to itself."""
 
+import io
 import json
 import re
 import shlex
@@ -14,7 +15,7 @@ pytest.importorskip("matplotlib")
 from fewstep.cli import main
 from fewstep.cli import train as train_verb
 from fewstep.files import write_json
-from fewstep.plots import facts, strips
+from fewstep.plots import facts, report, strips
 from fewstep.plots.curves import PLOTS, grouped, time_unit
 from fewstep.plots.record import lowest, read
 from fewstep.plots.report import names
@@ -205,3 +206,11 @@ def test_the_style_leaves_others_alone_and_marks_its_files(tmp_path):
     with Image.open(path) as picture:
         assert picture.size == (896, 1152)
         assert picture.info["Software"] == "fewstep plot"
+
+
+def test_a_dark_figure_is_dark_to_its_edges(folder):
+    """It is written where no style is set any more."""
+    for dark, paper in ((False, (255, 255, 255)), (True, (22, 24, 28))):
+        picture = Image.open(io.BytesIO(report.png(report.drawn("loss", [read(folder)], dark=dark)))).convert("RGB")
+        corners = [(0, 0), (picture.width - 1, picture.height - 1)]
+        assert [picture.getpixel(corner) for corner in corners] == [paper, paper]

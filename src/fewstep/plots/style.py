@@ -60,7 +60,7 @@ def _settings(dark: bool) -> dict[Any, Any]:
         "font.family": "DejaVu Sans", "font.size": 11, "axes.titlesize": 11, "axes.labelsize": 11,
         "legend.fontsize": 10,
         "text.color": ink, "axes.labelcolor": ink, "axes.edgecolor": ink, "xtick.color": ink, "ytick.color": ink,
-        "figure.facecolor": paper, "axes.facecolor": paper, "savefig.facecolor": paper, "legend.facecolor": paper,
+        "figure.facecolor": paper, "axes.facecolor": paper, "savefig.facecolor": "auto", "legend.facecolor": paper,
         "grid.color": soft, "grid.linewidth": 0.6, "axes.grid": True, "axes.axisbelow": True, "legend.edgecolor": soft,
         "axes.spines.top": False, "axes.spines.right": False, "axes.titlelocation": "left", "axes.prop_cycle": lines,
         "lines.linewidth": 1.8, "lines.markersize": 5, "legend.framealpha": 0.85, "axes.formatter.useoffset": False,
