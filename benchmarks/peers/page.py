@@ -83,7 +83,7 @@ def write(page: Path, folder: Path, plan: Plan, absent: dict[str, str]) -> Path:
     picture.parent.mkdir(exist_ok=True)
     draw(found, picture)
     parts = [head(found, plan), table(found, plan), f"![Fréchet distance against time](images/{picture.name})",
-             verdict(found, plan), half(found, plan), left_out(absent), how(found, plan)]  # fmt: skip
+             verdict(found, plan), half(found, plan), taught(found), left_out(absent), how(found, plan)]  # fmt: skip
     with whole_file(page) as aside:
         aside.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
     return page
@@ -98,13 +98,14 @@ def _runs(folder: Path, name: str, plan: Plan) -> list[dict]:
 
 
 def head(found: list[Results], plan: Plan) -> str:
-    seeds = max(len(r.runs) for r in found)
+    counts = sorted({len(r.runs) for r in found})
+    seeds = f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0]} seed{'s' * (counts[0] > 1)}"
     return (
         "# Beside other implementations, at equal cost\n\n"
         f"Consistency training *from nothing* on MNIST at {SHAPE[1]}×{SHAPE[2]}, without labels: the same pictures, "
         "the same network (`CompactShape`, 0.6 million parameters) with the same first weights, batches of "
         f"{plan.batch} in the same order, "
-        f"{_time(plan.budget)} of training on one core, {seeds} seed{'s' * (seeds > 1)}. At each mark the clock stops, "
+        f"{_time(plan.budget)} of training on one core, {seeds}. At each mark the clock stops, "
         f"{plan.samples:,} pictures are drawn in one and in two steps with the implementation's own sampler and times, "
         "and `fewstep.evaluation` scores them against the test set. Lower is better, but for precision and recall."
     )
@@ -182,6 +183,23 @@ def _half(best: Results, short: Results | None, steps: int, plan: Plan) -> Value
     if short:
         return short.final(steps)
     return best.at(0.5 * plan.budget, steps) or Value(math.inf, math.nan)
+
+
+def taught(found: list[Results]) -> str:
+    """What fewstep's recipes have learned from the others, by the runs with and without it."""
+    by_name = {r.name: r for r in found}
+    if not {"fewstep-ect", "fewstep-ect-norm"} <= set(by_name):
+        return ""
+    now, before = by_name["fewstep-ect"], by_name["fewstep-ect-norm"]
+    return (
+        "## What it taught us\n\n"
+        "fewstep's own recipes first compared two estimates by the norm of the whole picture and gave all pairs the "
+        f"weight 1: that is the line '{before.title}', {before.final(1)} in one step and {before.final(2)} in two. The "
+        "iCT of diffusers' script and Kinyugo's, at the same optimizer, were ahead of it. What they do otherwise is to "
+        "take a Huber distance of every value by itself and the weight 1/(t - s): a norm gives every pair a gradient "
+        "of one length, however little its two estimates differ, so that close neighbours and small batches teach "
+        f"mostly noise. The recipes `mnist-ect` and `mnist-ict` have both now: {now.final(1)} and {now.final(2)}."
+    )
 
 
 def left_out(absent: dict[str, str]) -> str:

@@ -127,7 +127,7 @@ def test_the_same_seed_begins_with_the_same_weights_and_batches():
     assert float(a.min()) >= -1
 
 
-@pytest.mark.parametrize("name", ["fewstep-ct", "fewstep-ict", "fewstep-ect"])
+@pytest.mark.parametrize("name", ["fewstep-ct", "fewstep-ict", "fewstep-ect", "fewstep-ect-norm", "fewstep-ect-ot"])
 def test_ours_goes_by_the_share_of_the_time(name):
     trained = registry.method(name, 0, None)
     first = running.digest(trained.network)
@@ -207,3 +207,11 @@ def test_the_adapters_fit_the_checkouts(tmp_path):
     np.savez(tmp_path / "digits-train.npz", images=pictures)
     data = ["--data", str(tmp_path / "digits-train.npz"), "--out", str(tmp_path / "out")]
     assert command.main(["--peers", os.environ["PEERS"], *data, "--check"]) == 0
+
+
+def test_the_page_says_what_was_learned_from_the_others_where_it_was_run():
+    now, before = results("fewstep-ect", True, [100.0]), results("fewstep-ect-norm", True, [400.0])
+    assert page.taught([now]) == ""
+    told = page.taught([now, before])
+    assert f"{before.title}', {before.final(1)} in one step" in told
+    assert f"have both now: {now.final(1)}" in told
