@@ -21,7 +21,7 @@ from fewstep.reproduce.reproducing import chosen, planned, reproduce
 from fewstep.reproduce.scoring import Judge
 from fewstep.reproduce.setting import Setting
 from fewstep.reproduce.studies import STUDIES
-from fewstep.reproduce.working import Drawing, drawn, many, points, search, work
+from fewstep.reproduce.working import Drawing, drawings, drawn, points, search, work
 
 QUIET = Console(quiet=True)
 
@@ -71,10 +71,10 @@ def test_claims_are_about_what_is_shown():
 
 def test_pictures_are_drawn_on_the_way_and_by_each_stage(tiny, tmp_path):
     teacher, heun, pd = made(tiny, tmp_path, ["heun-18", "pd"])[0]
-    assert points(teacher) == {8: (35,)}
-    assert points(heun) == dict.fromkeys(range(2, 15, 2), (1,))
-    assert many(heun) == {**points(heun), 14: (1, 2, 4)}
-    assert points(pd) == {6: (4,), 10: (2,), 14: (1,)}  # stages of 16, 8, 4, 2, 1 steps last 2, 2, 2, 4, 4
+    assert points(teacher) == {8: 35}
+    assert points(heun) == dict.fromkeys(range(2, 15, 2), 1)
+    assert drawings(heun) == [*points(heun).items(), (14, 2), (14, 4)]
+    assert points(pd) == {6: 4, 10: 2, 14: 1}  # stages of 16, 8, 4, 2, 1 steps last 2, 2, 2, 4, 4
 
 
 def test_a_stopped_run_goes_on_to_the_same_pictures_and_scores(tiny, tmp_path):

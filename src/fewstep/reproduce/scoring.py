@@ -57,16 +57,28 @@ class Judge:
 
     def __call__(self, pictures: NDArray[np.uint8], labels: NDArray[np.int64]) -> dict[str, float]:
         """The scores of pictures uint8 (n, H, W, C) and the labels asked for."""
-        given = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
-        seen = [_seen(self.features, part) for part in np.array_split(given, -(-len(given) // 500))]
-        gaussian = Gaussian.over([part.features.numpy() for part in seen])
-        near = _seen(self.simple, given[:FEWER]).features.numpy()
-        parts = self.simple.parts
-        found = {"fd": frechet(gaussian, self.gaussian), "energy": energy_distance(near, self.near, parts)}
+        seen = self._seen(pictures)
+        near = _seen(self.simple, _first(pictures[:FEWER])).features.numpy()
+        found = {"fd": self._fd(seen), "energy": energy_distance(near, self.near, self.simple.parts)}
         if seen[0].logits is not None:
             logits = np.concatenate([part.logits.numpy() for part in seen if part.logits is not None])
             found["agreement"] = agreement(logits, labels).value
         return {name: round(value, 6) for name, value in found.items()}
+
+    def fd(self, pictures: NDArray[np.uint8]) -> float:
+        """The Fréchet distance alone."""
+        return self._fd(self._seen(pictures))
+
+    def _seen(self, pictures: NDArray[np.uint8]) -> list[Seen]:
+        return [_seen(self.features, _first(part)) for part in np.array_split(pictures, -(-len(pictures) // 500))]
+
+    def _fd(self, seen: list[Seen]) -> float:
+        return frechet(Gaussian.over([part.features.numpy() for part in seen]), self.gaussian)
+
+
+def _first(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Channels before rows and columns."""
+    return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
 
 
 @torch.no_grad()

@@ -15,8 +15,8 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -44,8 +44,7 @@ Report = Callable[[Job, int], None]
 """Told a job and how many of its steps are done."""
 
 
-@dataclass(frozen=True)
-class Drawing:
+class Drawing(NamedTuple):
     """Pictures of a run: after which step, in how many calls."""
 
     step: int
@@ -89,8 +88,7 @@ def train(job: Job, report: Report, stopping: Callable[[], bool]) -> bool:
     for step in run:
         if (calls := due.get(step.k)) is not None:
             spent = before + time.process_time() - began
-            for count in calls:
-                draw(run.model(), job, Drawing(step.k, count))
+            draw(run.model(), job, Drawing(step.k, calls))
             _note(job.folder, step.k, spent)
             before, began = spent, time.process_time()
         run.stop = run.stop or stopping()
@@ -99,8 +97,8 @@ def train(job: Job, report: Report, stopping: Callable[[], bool]) -> bool:
     return run.state.step == job.recipe.steps
 
 
-def points(job: Job) -> dict[int, tuple[int, ...]]:
-    """After which steps pictures are drawn, and in how many calls.
+def points(job: Job) -> dict[int, int]:
+    """After which steps of training pictures are drawn, and in how many calls.
 
     A progressively distilled model takes as many calls as its stage has steps; a teacher walks, at the end only.
     """
@@ -108,10 +106,10 @@ def points(job: Job) -> dict[int, tuple[int, ...]]:
     if isinstance(objective, ProgressiveDistillation):
         left = [objective.steps(k / steps) for k in range(steps)]
         ends = [k + 1 for k in range(steps) if k + 1 == steps or left[k + 1] < left[k]]
-        return {k: (left[k - 1],) for k in ends if left[k - 1] <= 4}
+        return {k: left[k - 1] for k in ends if left[k - 1] <= 4}
     if not objective.consistent:
-        return {steps: (2 * WALK - 1,)}
-    return dict.fromkeys((*range(every, steps, every), steps), (1,))
+        return {steps: 2 * WALK - 1}
+    return dict.fromkeys((*range(every, steps, every), steps), 1)
 
 
 def draw_more(job: Job, judge: Judge) -> None:
@@ -130,7 +128,7 @@ def search(job: Job, judge: Judge) -> dict[int, tuple[float, ...]]:
 
         def score(times: tuple[float, ...]) -> float:
             images = pictures(model, job, len(times), n, job.seed + OTHER, times)
-            return judge(to_uint8(images), labels(n))["fd"]
+            return judge.fd(to_uint8(images))
 
         found = search_times(score, model.schedule, max(MORE), points=SCAN, tolerance=TOLERANCE)
         best = {calls: found.best(calls) for calls in MORE}
@@ -139,10 +137,10 @@ def search(job: Job, judge: Judge) -> dict[int, tuple[float, ...]]:
     return {int(calls): tuple(times) for calls, times in kept["times"].items()}
 
 
-def many(job: Job) -> dict[int, tuple[int, ...]]:
-    """All that is drawn of a run: `points`, and the calls whose times are searched."""
-    found = points(job)
-    return {**found, job.recipe.steps: (*found[job.recipe.steps], *(MORE if job.name in SEARCHED else ()))}
+def drawings(job: Job) -> list[Drawing]:
+    """All that is drawn of a run: at its `points`, and in the calls whose times are searched."""
+    more = MORE if job.name in SEARCHED else ()
+    return [Drawing(*point) for point in (*points(job).items(), *((job.recipe.steps, calls) for calls in more))]
 
 
 @torch.no_grad()
@@ -178,10 +176,9 @@ def labels(n: int) -> np.ndarray:
 def scores(job: Job, judge: Judge) -> list[dict]:
     """The scores of all pictures that were drawn: step, calls, and the judge's numbers."""
     found = []
-    for step, each in many(job).items():
-        for calls in each:
-            images = drawn(job.folder, step, calls)
-            found.append({"step": step, "calls": calls, **judge(images, labels(len(images))), **gap(job, images)})
+    for step, calls in drawings(job):
+        images = drawn(job.folder, step, calls)
+        found.append({"step": step, "calls": calls, **judge(images, labels(len(images))), **gap(job, images)})
     return found
 
 
