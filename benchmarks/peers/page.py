@@ -82,8 +82,9 @@ def write(page: Path, folder: Path, plan: Plan, absent: dict[str, str]) -> Path:
     picture = page.parent / "images" / f"{page.stem}.png"
     picture.parent.mkdir(exist_ok=True)
     draw(found, picture)
-    parts = [head(found, plan), table(found, plan), f"![Fréchet distance against time](images/{picture.name})",
-             verdict(found, plan), half(found, plan), taught(found), left_out(absent), how(found, plan)]  # fmt: skip
+    shown = f"![Fréchet distance against time](images/{picture.name})"
+    parts = [head(found, plan), table(found, plan), shown, verdict(found, plan), half(found, plan), taught(found),
+             left_out(found, absent), how(found, plan)]  # fmt: skip
     with whole_file(page) as aside:
         aside.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
     return page
@@ -202,8 +203,11 @@ def taught(found: list[Results]) -> str:
     )
 
 
-def left_out(absent: dict[str, str]) -> str:
-    lines = [f"- **{what}**: {why}." for what, why in registry.LEFT_OUT.items()]
+def left_out(found: list[Results], absent: dict[str, str]) -> str:
+    there = {r.name for r in found} | set(absent)
+    waiting = [entry.title for name, entry in registry.ENTRIES.items() if name not in there]
+    lines = [f"- **Not yet run**: {', '.join(waiting)}."] if waiting else []
+    lines += [f"- **{what}**: {why}." for what, why in registry.LEFT_OUT.items()]
     lines += [f"- **{registry.ENTRIES[name].title}**: {why}" for name, why in absent.items()]
     return "## What did not run, and why\n\n" + "\n".join(lines)
 
