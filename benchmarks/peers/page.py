@@ -206,7 +206,7 @@ def taught(found: list[Results]) -> str:
 def left_out(found: list[Results], absent: dict[str, str]) -> str:
     there = {r.name for r in found} | set(absent)
     waiting = [entry.title for name, entry in registry.ENTRIES.items() if name not in there]
-    lines = [f"- **Not yet run**: {', '.join(waiting)}."] if waiting else []
+    lines = [f"- **Not yet run**: {'; '.join(waiting)}."] if waiting else []
     lines += [f"- **{what}**: {why}." for what, why in registry.LEFT_OUT.items()]
     lines += [f"- **{registry.ENTRIES[name].title}**: {why}" for name, why in absent.items()]
     return "## What did not run, and why\n\n" + "\n".join(lines)
