@@ -45,6 +45,7 @@ TOO_LARGE = (
     "fewstep train sd15-lcm-lora --data photos/ --teacher stable-diffusion-v1-5/",  # as latent.md's
     "fewstep reproduce heun-vs-euler",
     "fewstep reproduce all",
+    "fewstep reproduce distance",
 )
 """Commands whose model has to have its own size, or that another page has."""
 
