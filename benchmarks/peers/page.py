@@ -225,8 +225,8 @@ def how(found: list[Results], plan: Plan) -> str:
 {gets}
     python -m benchmarks.peers --peers peers --data mnist-train.zip{clock}
 
-- **What each run found**: `benchmarks/peers/results/`, one JSON a run; with `--report --out benchmarks/peers/results` the
-  last command writes this page from them, and without `--report` it does what is missing.
+- **What each run found**: `benchmarks/peers/results/`, one JSON a run; with `--report --out benchmarks/peers/results`
+  the last command writes this page from them, and without `--report` it does what is missing.
 - **What is whose**: adapters (`benchmarks/peers/`) call each implementation's loss, averages, schedules and sampler in
   the order of its own loop; the head of each adapter says what its published settings are and what had to differ. None
   of the peers' code is in this repository.
