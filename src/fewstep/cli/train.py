@@ -42,7 +42,7 @@ FIXED = ("name", "times")
 """Fields of a recipe that are no settings."""
 
 RARE = frozenset(
-    """sigma_data noise_scale guidance channels_last compile keep workers
+    """sigma_data noise_scale guidance channels_last compile coupling keep workers
     crop labels classes captions caption uncaptioned pipe split memory betas weight_decay floor t_min t_max rho
     image_channels image_size num_classes out_channels embedding patch attention num_heads num_head_channels
     use_scale_shift_norm resblock_updown attention_resolutions num_res_blocks
