@@ -87,6 +87,17 @@ def test_random_filters_give_a_gradient_to_both_sides():
     assert float(x.grad.norm()) > 0 < float(y.grad.norm())
 
 
+def test_a_file_without_filters_is_named(tmp_path):
+    x, y = pictures()
+    with pytest.raises(FileNotFoundError, match="no learned filters at 'nowhere'"):
+        LearnedFilters("nowhere")(x, y)
+    (tmp_path / "cut.safetensors").write_bytes(b"cut")
+    save_file({"weight": x}, tmp_path / "other.safetensors")
+    for name in ("cut", "other"):
+        with pytest.raises(ValueError, match=f"{name}.safetensors holds no filters"):
+            LearnedFilters(str(tmp_path / f"{name}.safetensors"))(x, y)
+
+
 def test_learned_filters_are_read_from_their_file(tmp_path):
     layers = _drawn((4, 6), 3, 7, torch.device("cpu"), torch.float32)
     named = {

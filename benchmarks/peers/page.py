@@ -197,9 +197,9 @@ def taught(found: list[Results]) -> str:
         "fewstep's own recipes first compared two estimates by the norm of the whole picture and gave all pairs the "
         f"weight 1: that is the line '{before.title}', {before.final(1)} in one step and {before.final(2)} in two. The "
         "iCT of diffusers' script and Kinyugo's, at the same optimizer, were ahead of it. What they do otherwise is to "
-        "take a Huber distance of every value by itself and the weight 1/(t - s): a norm gives every pair a gradient "
-        "of one length, however little its two estimates differ, so that close neighbours and small batches teach "
-        f"mostly noise. The recipes `mnist-ect` and `mnist-ict` have both now: {now.final(1)} and {now.final(2)}."
+        "take a Huber distance of every value by itself and the weight 1/(t - s). The recipes `mnist-ect` and "
+        f"`mnist-ict` have both now: {now.final(1)} and {now.final(2)} (ECT). The likely reason, not tested here: a "
+        "norm gives every pair a gradient of one length, however little its two estimates differ."
     )
 
 

@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -105,7 +106,10 @@ class RandomFilters(Filters):
 
 @dataclass(frozen=True)
 class LearnedFilters(Filters):
-    """Filters that some network has learned, for instance by reading the pictures of a data set."""
+    """Filters that some network has learned, for instance by reading the pictures of a data set.
+
+    Raises FileNotFoundError where the file is missing, ValueError where it holds something else.
+    """
 
     weights: str
     """A .safetensors file with `0.weight` (C', C, 3, 3), `0.bias` (C',), `1.weight`, … from fine to coarse."""
@@ -145,8 +149,14 @@ def _drawn(widths: tuple[int, ...], channels: int, seed: int, device: torch.devi
 @lru_cache(maxsize=8)
 @torch.inference_mode(False)  # the weights are kept: a first call for a score must not spoil training
 def _stored(weights: str, device: torch.device, dtype: torch.dtype) -> Layers:
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    tensors = load_file(weights)
-    return [(tensors[f"{i}.weight"].to(device, dtype), tensors[f"{i}.bias"].to(device, dtype))
-            for i in range(len(tensors) // 2)]  # fmt: skip
+    if not Path(weights).is_file():
+        raise FileNotFoundError(f"There are no learned filters at '{weights}': name their .safetensors file (weights).")
+    try:
+        tensors = load_file(weights)
+        return [(tensors[f"{i}.weight"].to(device, dtype), tensors[f"{i}.bias"].to(device, dtype))
+                for i in range(max(1, len(tensors) // 2))]  # fmt: skip
+    except (SafetensorError, KeyError):
+        raise ValueError(f"{weights} holds no filters, which are 0.weight, 0.bias, 1.weight, … of a network.") from None
