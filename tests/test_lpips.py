@@ -196,3 +196,18 @@ def test_the_heads_are_the_published_ones():
     assert sums == pytest.approx([6.92599, 8.85833, 17.51501, 51.52132, 47.03487], rel=1e-5)
     assert all((head >= 0).all() for head in heads.values())
     assert "Richard Zhang" in (folder / "LICENSE").read_text()
+
+
+@pytest.mark.parametrize("pooling", ["max", "average"])
+def test_its_limit_for_pictures_that_meet(weights, pooling):
+    """What continuous time needs: limit(x, v) = lim LPIPS(x, x − h v)/h², its gradient by v is LPIPS's by x, over h."""
+    distance = LPIPS(pooling=pooling, size=32, weights=weights["safetensors"])
+    x, v = torch.rand(2, 2, 3, 32, 32, dtype=torch.float64) * 2 - 1
+    v.requires_grad_()
+    limit, h, y = distance.limit(x, v), 1e-6, x.clone().requires_grad_()
+    near = distance(y, x - h * v.detach())
+    torch.testing.assert_close(limit.detach(), near.detach() / h**2, rtol=1e-3, atol=0)
+    ours = torch.autograd.grad(limit.sum(), v)[0].flatten()
+    theirs = torch.autograd.grad(near.sum(), y)[0].flatten() / h
+    assert torch.nn.functional.cosine_similarity(ours, theirs, dim=0) > 0.999
+    assert ours.norm().item() == pytest.approx(theirs.norm().item(), rel=1e-2)

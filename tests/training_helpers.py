@@ -17,6 +17,8 @@ from fewstep.networks import CompactShape
 from fewstep.objectives import (
     ConsistencyDistillation,
     ConsistencyTraining,
+    ContinuousDistillation,
+    ContinuousTraining,
     Diffusion,
     Objective,
     ProgressiveDistillation,
@@ -37,6 +39,8 @@ OBJECTIVES = {
     "ict": ConsistencyTraining(Doubling(4, 16), PseudoHuber(), InverseGap(), StopGradient()),
     "ect": ConsistencyTraining(Shrinking(stages=4), PseudoHuber(0.0), InverseGap(), StopGradient()),
     "pd": ProgressiveDistillation(first_steps=4),
+    "ccd": ContinuousDistillation(),
+    "cct": ContinuousTraining(stop_gradient=False),
 }
 
 
@@ -67,7 +71,7 @@ def everything(objective: str, teacher: Path) -> Recipe:
         label_drop=0.2,
         micro_batch=4,
         optimizer=AdamW(2e-3, warmup=3, decay="cosine") if objective == "ict" else RAdam(2e-3, decay="linear"),
-        teacher=str(teacher) if objective in ("cd", "pd", "ect") else None,
+        teacher=str(teacher) if objective in ("cd", "pd", "ect", "ccd") else None,
         guidance=1.5 if objective == "cd" else 1.0,
         checkpoint_every=2,
     )

@@ -28,6 +28,14 @@ class Distance(ABC):
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """d(x, y) (n,) of two batches (n, C, H, W)."""
 
+    def limit(self, x: Tensor, v: Tensor) -> Tensor:
+        """What d(x, x − h v) tends to for h → 0, divided by h², or by h for a norm (n,): here ½ v · G v, G the second
+        derivative of d at x. Differentiable by x and v."""
+        with torch.enable_grad():
+            y = x + torch.zeros_like(x, requires_grad=True)
+            slope = torch.autograd.grad(self(x, y).sum(), y, create_graph=True)[0]
+            return sum_flat(v * torch.autograd.grad((slope * v).sum(), y, create_graph=True)[0]) / 2
+
 
 @dataclass(frozen=True)
 class L1(Distance):
@@ -35,6 +43,9 @@ class L1(Distance):
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         return mean_flat((x - y).abs())
+
+    def limit(self, x: Tensor, v: Tensor) -> Tensor:
+        return mean_flat(v.abs())
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,9 @@ class Squared(Distance):
             x, y = (F.interpolate(a, size=(self.size, self.size), mode="bilinear") for a in (x, y))
         return mean_flat((x - y) ** 2)
 
+    def limit(self, x: Tensor, v: Tensor) -> Tensor:
+        return self(v, torch.zeros_like(v))
+
 
 @dataclass(frozen=True)
 class Huber(Distance):
@@ -60,6 +74,9 @@ class Huber(Distance):
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         return mean_flat(((x - y) ** 2 + self.c**2).sqrt() - self.c)
 
+    def limit(self, x: Tensor, v: Tensor) -> Tensor:
+        return mean_flat(v**2) / (2 * self.c) if self.c else mean_flat(v.abs())
+
 
 @dataclass(frozen=True)
 class PseudoHuber(Distance):
@@ -69,8 +86,16 @@ class PseudoHuber(Distance):
     """Where it turns from quadratic to linear; None takes 0.00054 √D, D the number of values in a sample."""
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        c = 0.00054 * x[0].numel() ** 0.5 if self.c is None else self.c
+        c = self.turn(x)
         return (sum_flat((x - y) ** 2) + c**2).sqrt() - c
+
+    def limit(self, x: Tensor, v: Tensor) -> Tensor:
+        c = self.turn(x)
+        return sum_flat(v**2) / (2 * c) if c else torch.linalg.vector_norm(v.flatten(1), dim=1)
+
+    def turn(self, x: Tensor) -> float:
+        """c for samples such as x's."""
+        return 0.00054 * x[0].numel() ** 0.5 if self.c is None else self.c
 
 
 class Filters(Distance):

@@ -26,7 +26,7 @@ def test_names_are_data_dash_objective(name):
     data, objective, *variant = name.split("-")
     assert data in ("digits", "mnist", "cifar10", "imagenet64", "lsun256", "sd15", "sdxl", "words")
     assert objective in ("edm", "cd", "ct", "ict", "ect", "pd", "lcd", "lcm", "lcf", "vae", "teacher", "lora")
-    assert not variant or variant[0] in ("paper", "l2", "lpips", "lora")
+    assert not variant or variant[0] in ("paper", "continuous", "l2", "lpips", "lora")
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -108,6 +108,16 @@ def test_table_3_training(name, s_0, s_1, mu_0):
     assert (pairs.count(0.0), pairs.count(1.0)) == (s_0, s_1 + 1)
     assert objective.target.rate(0.0, pairs) == pytest.approx(mu_0)  # exp(s_0 ln μ_0 / s_0)
     assert recipe(name).start == "random"
+
+
+@pytest.mark.parametrize("name", ["cifar10-cd-continuous-paper", "cifar10-ct-continuous-paper"])
+def test_continuous_time(name):
+    """The launch script's learning rate; dropout and average of the configuration; both begin with the teacher."""
+    r = recipe(name)
+    assert (r.optimizer.lr, r.batch, r.steps, r.ema, r.architecture.dropout) == (5e-6, 512, 800_000, (0.9999,), 0.3)
+    assert r.objective.stop_gradient
+    assert r.objective.distance == LPIPS(pooling="max", below=None)
+    assert r.start is None
 
 
 def test_distances_are_those_of_the_paper_and_its_codes():

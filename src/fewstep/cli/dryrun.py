@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.forward_ad import unpack_dual
 from torch.utils.flop_counter import FlopCounterMode
 
 from fewstep import lpips
@@ -18,7 +19,7 @@ from fewstep.cli.costs import Cost, Kept, cost_of, measured
 from fewstep.cli.doctor import memory, size
 from fewstep.denoiser import Denoiser
 from fewstep.distances import Squared
-from fewstep.objectives import Draw
+from fewstep.objectives import Continuous, Draw
 
 if TYPE_CHECKING:
     from fewstep.training.recipe import Recipe
@@ -77,7 +78,7 @@ def tree(value: Any, name: str, depth: int = 0) -> Iterator[str]:
 
 
 class Counting(nn.Module):
-    """A network that does nothing but count its calls."""
+    """A network that does nothing but count its calls; one with a forward-mode derivative is worth two."""
 
     def __init__(self):
         super().__init__()
@@ -85,10 +86,11 @@ class Counting(nn.Module):
         self.trained = self.free = 0
 
     def forward(self, x: Tensor, t: Any, **cond: Any) -> Tensor:
+        worth = 1 if unpack_dual(x).tangent is None else 2
         if torch.is_grad_enabled():
-            self.trained += 1
+            self.trained += worth
         else:
-            self.free += 1
+            self.free += worth
         return x * self.weight
 
 
@@ -109,7 +111,10 @@ def calls_of(recipe: "Recipe") -> Calls:
 
 
 def judge_cost(recipe: "Recipe") -> Cost:
-    """LPIPS reads both estimates with VGG16, and the gradient goes back through one of them."""
+    """LPIPS reads both estimates with VGG16, and the gradient goes back through one of them.
+
+    In continuous time its second derivative is needed: 3 times as much, 11/3 with the gradient through both sides.
+    """
     distance = getattr(recipe.objective, "distance", None)
     if not isinstance(distance, lpips.LPIPS):
         return Cost()
@@ -131,8 +136,10 @@ def judge_cost(recipe: "Recipe") -> Cost:
                     h = nn.functional.conv2d(h, weight, padding=1).relu()
         with FlopCounterMode(display=False) as backward:
             h.sum().backward()
-    first, second = forward.get_total_flops(), backward.get_total_flops()
-    return Cost(parameters, first, first + second, kept.bytes)
+    first, second, times = forward.get_total_flops(), backward.get_total_flops(), 1.0
+    if isinstance(recipe.objective, Continuous):
+        times = 3.0 if recipe.objective.stop_gradient else 11 / 3
+    return Cost(parameters, times * first, times * (first + second), kept.bytes)
 
 
 def learned(recipe: "Recipe", cost: Cost) -> int:
@@ -177,7 +184,8 @@ def step_lines(recipe: "Recipe", cost: Cost, seen: Cost, calls: Calls) -> list[s
     picture = calls.trained * cost.trained + (calls.free + calls.teacher) * cost.forward + judged
     pictures = recipe.steps * recipe.batch
     passes = [f"student {calls.trained} with its backward pass"]
-    passes += [f"target {calls.free}"] if calls.free else []
+    other = "derivative" if isinstance(recipe.objective, Continuous) else "target"
+    passes += [f"{other} {calls.free}"] if calls.free else []
     passes += [f"teacher {calls.teacher}"] if calls.teacher else []
     passes += ["LPIPS of both"] if judged else []
     lines = [

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.forward_ad import unpack_dual
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -55,7 +56,8 @@ class GroupNorm32(nn.GroupNorm):
 
 
 class Recomputed(nn.Module, ABC):
-    """A block that, where asked, keeps no activations and computes them again in the backward pass."""
+    """A block that, where asked, keeps no activations and computes them again in the backward pass. In a pass with
+    forward-mode derivatives it keeps them: what would be computed again knows nothing of those."""
 
     def __init__(self, recompute: bool):
         super().__init__()
@@ -63,7 +65,7 @@ class Recomputed(nn.Module, ABC):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """What `compute` gives. Dropout draws the same mask again."""
-        if self.recompute and torch.is_grad_enabled():
+        if self.recompute and torch.is_grad_enabled() and unpack_dual(inputs[0]).tangent is None:
             return checkpoint(self.compute, *inputs, use_reentrant=False)  # type: ignore[return-value]
         return self.compute(*inputs)
 

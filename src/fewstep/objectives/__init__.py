@@ -2,6 +2,7 @@
 
 from fewstep.objectives.autoencoding import Autoencoding
 from fewstep.objectives.consistency import Consistency, ConsistencyDistillation, ConsistencyTraining
+from fewstep.objectives.continuous import Continuous, ContinuousDistillation, ContinuousTraining
 from fewstep.objectives.diffusion import Diffusion
 from fewstep.objectives.levels import LevelDiffusion
 from fewstep.objectives.objective import Draw, Objective
@@ -12,6 +13,9 @@ __all__ = [
     "Consistency",
     "ConsistencyDistillation",
     "ConsistencyTraining",
+    "Continuous",
+    "ContinuousDistillation",
+    "ContinuousTraining",
     "Diffusion",
     "Draw",
     "LevelDiffusion",

@@ -3,13 +3,13 @@
 `cifar10-{edm,cd,ct,ict,ect,pd}`: class-conditional, the compact network. ECT, iCT and CT start from nothing unless they
 are given `--teacher`. Nobody has trained them to the end yet: their numbers are scaled down from the papers'.
 
-`cifar10-{edm,cd,ct,pd}-paper` are those of Song et al. 2023 (appendix C, table 3; the JAX code's configurations),
-`cifar10-ict-paper` of Song & Dhariwal 2023, `cifar10-ect-paper` the one-hour setting of Geng et al. 2024, all
-unconditional. Their network, NCSN++, is approached by `PAPER`: equal are 128 channels, multipliers 2, 2, 2, four blocks
-a level, one-headed attention at 16×16, resampling inside the blocks. NCSN++ differs by FIR filters [1, 3, 3, 1] for
-resampling (here means and nearest neighbours), a residual pyramid of the input, random Fourier features of ¼ ln t at
-scale 16 (here sinusoids of 250 ln t), skips scaled by 1/√2, a stem of 128 channels (here 256), and one attention a
-level on the way up (here after each block).
+`cifar10-{edm,cd,ct,pd,cd-continuous,ct-continuous}-paper` are those of Song et al. 2023 (appendix C, table 3; the JAX
+code's configurations), `cifar10-ict-paper` of Song & Dhariwal 2023, `cifar10-ect-paper` the one-hour setting of Geng et
+al. 2024, all unconditional. Their network, NCSN++, is approached by `PAPER`: equal are 128 channels, multipliers 2, 2,
+2, four blocks a level, one-headed attention at 16×16, resampling inside the blocks. NCSN++ differs by FIR filters
+[1, 3, 3, 1] for resampling (here means and nearest neighbours), a residual pyramid of the input, random Fourier
+features of ¼ ln t at scale 16 (here sinusoids of 250 ln t), skips scaled by 1/√2, a stem of 128 channels (here 256),
+and one attention a level on the way up (here after each block).
 
 Where paper and code disagree:
 
@@ -18,6 +18,7 @@ Where paper and code disagree:
 | CT, μ(k) | exp(s_0 ln μ_0 / N(k)) (paper) | N(k) − 1 for N(k) (code): `AdaptiveEma(rule="openai")` |
 | CT, learning rate | 4e-4 (paper, launch script) | 2e-4 (configuration file) |
 | CT, steps | 800,000 (paper) | the released model is the 74th of 80 checkpoints (code) |
+| continuous time, steps | 800,000 (configuration) | released are the 40th of 80 checkpoints, CT with ℓ2 the last |
 | CD with ℓ1 | not here | 2e-4 in the place of 4e-4 (launch script) |
 | LPIPS | max pooling, always at 224 (JAX code) | average pooling in the PyTorch code, a different function |
 | PD, decay | linear over the run | linear in each stage, anew (code) |
@@ -148,6 +149,19 @@ def ct_paper() -> Recipe:
     return _paper("ct", objective, RAdam(lr=4e-4), steps=800_000, ema=0.9999, start="random")
 
 
+def cd_continuous_paper() -> Recipe:
+    """Consistency distillation in continuous time, the better of the paper's two ways: no gradient through ḟ.
+
+    The other is `--objective.no-stop-gradient`, in the code with 1e-3 and the norm: `PseudoHuber(0.0)`.
+    """
+    return _paper("cd-continuous", parts.continuous_cd(METRIC), RAdam(lr=5e-6), steps=800_000, ema=0.9999, dropout=0.3)
+
+
+def ct_continuous_paper() -> Recipe:
+    """Consistency training in continuous time, which begins with the weights of `--teacher`."""
+    return _paper("ct-continuous", parts.continuous_ct(METRIC), RAdam(lr=5e-6), steps=800_000, ema=0.9999, dropout=0.3)
+
+
 def ict_paper() -> Recipe:
     """Improved consistency training: FID 2.83 in one step, 2.46 in two in its paper, whose Fourier scale is 0.02."""
     optimizer = RAdam(lr=1e-4)
@@ -177,5 +191,8 @@ def pd_paper() -> Recipe:
 
 RECIPES = {
     make().name: make
-    for make in (edm, cd, ct, ict, ect, pd, edm_paper, cd_paper, ct_paper, ict_paper, ect_paper, pd_paper)
+    for make in (
+        *(edm, cd, ct, ict, ect, pd),
+        *(edm_paper, cd_paper, ct_paper, cd_continuous_paper, ct_continuous_paper, ict_paper, ect_paper, pd_paper),
+    )
 }

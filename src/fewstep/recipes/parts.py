@@ -6,13 +6,19 @@
 | CT (Song et al. 2023, Algorithm 3) | N(k) | same data and noise | LPIPS, ℓ2 | 1 | EMA, μ(k) |
 | iCT (Song & Dhariwal 2023) | doubling, lognormal | same data and noise | pseudo-Huber | 1/(t − s) | stop-gradient |
 | ECT (Geng et al. 2024) | shrinking r(t) | same data and noise | ‖·‖, c | 1/(t − s) | stop-gradient |
+| CD, CT in continuous time (Song et al. 2023, appendix B) | t = s | at t itself | ℓ2, LPIPS | 1 | stop-gradient |
 | LCD (Luo et al. 2023, Algorithm 1) | k levels apart | teacher's guided DDIM step | Huber, ℓ2 | 1 | EMA |
 | LCF (Luo et al. 2023, Algorithm 4) | k levels apart | same data and noise | Huber, ℓ2 | 1 | EMA |
 """
 
 from fewstep.discretizations import Doubling, Grid, Growing, Shrinking, Skipping
 from fewstep.distances import Distance, Huber, PseudoHuber
-from fewstep.objectives import ConsistencyDistillation, ConsistencyTraining
+from fewstep.objectives import (
+    ConsistencyDistillation,
+    ConsistencyTraining,
+    ContinuousDistillation,
+    ContinuousTraining,
+)
 from fewstep.solvers import Euler, Heun, Solver
 from fewstep.targets import AdaptiveEma, Ema, StopGradient
 from fewstep.weightings import InverseGap, Uniform
@@ -42,6 +48,16 @@ def ect(
     """Easy consistency tuning: from a diffusion model (or a diffusion loss) to a consistency model."""
     pairs = Shrinking(q, stages, first, p_mean, p_std)
     return ConsistencyTraining(pairs, PseudoHuber(c), InverseGap(), StopGradient())
+
+
+def continuous_cd(distance: Distance, *, stop_gradient: bool = True) -> ContinuousDistillation:
+    """Consistency distillation in continuous time."""
+    return ContinuousDistillation(distance, Uniform(), stop_gradient)
+
+
+def continuous_ct(distance: Distance) -> ContinuousTraining:
+    """Consistency training in continuous time, which begins with a diffusion model's weights in the paper."""
+    return ContinuousTraining(distance, Uniform())
 
 
 def lcd(

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.forward_ad import unpack_dual
 
 from fewstep.conditions import Condition
 from fewstep.denoiser import Denoiser, Guided
@@ -87,14 +88,16 @@ def fingerprint(model: Model) -> str:
 
 
 class Lowered(nn.Module):
-    """A network that computes in lower precision: what goes in and what comes around it stays float32."""
+    """A network that computes in lower precision: what goes in and what comes around it stays float32. Forward-mode
+    derivatives are computed in float32 as well: autocast would cast the values without them."""
 
     def __init__(self, network: Callable[..., Any], device: str, dtype: torch.dtype):
         super().__init__()
         self.network, self.device, self.dtype = network, device, dtype
 
     def forward(self, *args: Tensor, **cond: Any) -> Any:
-        with torch.autocast(self.device, self.dtype):
+        plain = unpack_dual(args[0]).tangent is None
+        with torch.autocast(self.device, self.dtype, enabled=plain):
             out = self.network(*args, **cond)
         return out.float() if isinstance(out, Tensor) else tuple(part.float() for part in out)
 
