@@ -63,6 +63,23 @@ class Results:
         return found
 
     @property
+    def second(self) -> Value | None:
+        """The distance in two steps, the second at the time that was found to be best; None before the search."""
+        found = [run["second"]["fd"] for run in self.runs if "second" in run]
+        return value(found) if len(found) == len(self.runs) else None
+
+    @property
+    def seconds(self) -> str:
+        """Those times."""
+        times = sorted({run["second"]["time"] for run in self.runs if "second" in run})
+        return "" if not times else f"{times[0]:g}" if len(times) == 1 else f"{times[0]:g} to {times[-1]:g}"
+
+    def best(self, steps: int) -> Value:
+        """In one step, or in two with the better of its own second time and the one that was searched."""
+        own, found = self.final(steps), self.second
+        return found if steps == 2 and found is not None and found.mean < own.mean else own
+
+    @property
     def pace(self) -> Value:
         """Steps a second of training."""
         return value([run["steps"] / run["marks"][-1][run["plan"]["clock"]] for run in self.runs])
@@ -114,21 +131,24 @@ def head(found: list[Results], plan: Plan) -> str:
 
 def table(found: list[Results], plan: Plan) -> str:
     times = [share * plan.budget for share in AT]
-    head = ["implementation", "steps a second", *(f"FD, 1 step, {_time(t)}" for t in times), "FD, 2 steps, at the end",
-            "precision", "recall", "energy", "drawn from"]  # fmt: skip
+    head = ["implementation", "steps a second", *(f"FD, 1 step, {_time(t)}" for t in times), "FD, 2 steps",
+            "2 steps, time searched", "precision", "recall", "energy", "drawn from"]  # fmt: skip
     lines = [head, ["---"] * len(head)]
     for r in sorted(found, key=lambda r: (not r.own, r.final(1).mean)):
         cells = [r.at(t, 1) for t in times]
         lines.append([
             f"**{r.title}**" if r.own else r.title, str(r.pace), *("–" if c is None else str(c) for c in cells),
-            *(str(r.final(2)), str(r.final(1, "precision")), str(r.final(1, "recall"))),
+            str(r.final(2)), "–" if r.second is None else f"{r.second} (at {r.seconds})",
+            *(str(r.final(1, "precision")), str(r.final(1, "recall"))),
             str(r.final(1, "energy")), r.ways,
         ])  # fmt: skip
     return (
         "\n".join("| " + " | ".join(line) + " |" for line in lines)
         + "\n\nMean ± standard deviation over the seeds. FD: Fréchet distance in the features `mnist`. Precision, "
-        "recall and energy (features `simple`): one step, at the end. An untrained network's grey is at about 3,080 "
-        "(energy 4.07), and the Fréchet distance rises before it falls: a number near that is nothing learned."
+        "recall and energy (features `simple`): one step, at the end. *2 steps* are at the end too: at the "
+        "implementation's own second time, and at the best of six, searched for everyone with 1,000 pictures against "
+        "those of training. An untrained network's grey is at about 3,080 (energy 4.07), and the Fréchet distance "
+        "rises before it falls: a number near that is nothing learned."
     )
 
 
@@ -139,8 +159,8 @@ def verdict(found: list[Results], plan: Plan) -> str:
     if not own or not peers:
         return ""
     for steps in (1, 2):
-        a, b = (min(group, key=lambda r: r.final(steps).mean) for group in (own, peers))
-        x, y = a.final(steps), b.final(steps)
+        a, b = (min(group, key=lambda r: r.best(steps).mean) for group in (own, peers))
+        x, y = a.best(steps), b.best(steps)
         spread = math.hypot(x.spread, y.spread)
         beyond = (
             "within the spread of the seeds" if abs(x.mean - y.mean) <= spread else "beyond the spread of the seeds"
@@ -166,7 +186,7 @@ def half(found: list[Results], plan: Plan) -> str:
     lines = [["the other", "its end, 1 step", "its end, 2 steps", "ours at half, 1 step", "2 steps", "reached?"]]
     lines.append(["---"] * len(lines[0]))
     for r in sorted(peers, key=lambda r: r.final(1).mean):
-        theirs, reached = [r.final(steps) for steps in (1, 2)], []
+        theirs = [r.best(steps) for steps in (1, 2)]
         ours = [_half(best, short, steps, plan) for steps in (1, 2)]
         reached = ["yes" if a.mean <= b.mean else "no" for a, b in zip(ours, theirs, strict=True)]
         lines.append([r.title, *map(str, theirs), *map(str, ours), ", ".join(reached)])
@@ -176,13 +196,16 @@ def half(found: list[Results], plan: Plan) -> str:
         else "the mark at half of the whole run, whose rate has not decayed yet"
     )
     rows = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    said = f"{best.title} ({how}) beside where the others end (FD; reached in 1, in 2 steps):"
+    said = (
+        f"{best.title} ({how}) beside where the others end (FD; in two steps at the better of the times; reached in 1, "
+        "in 2 steps):"
+    )
     return f"## In half the time\n\n{said}\n\n{rows}"
 
 
 def _half(best: Results, short: Results | None, steps: int, plan: Plan) -> Value:
     if short:
-        return short.final(steps)
+        return short.best(steps)
     return best.at(0.5 * plan.budget, steps) or Value(math.inf, math.nan)
 
 

@@ -15,7 +15,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from peers import __main__ as command
-from peers import checkouts, method, page, registry, running
+from peers import checkouts, method, page, registry, running, second
 
 pytest.importorskip("matplotlib")
 SOURCE = checkouts.Checkout("nobody/nothing", "0" * 40, "")
@@ -100,6 +100,11 @@ def test_a_study_from_the_command_to_the_page(study, tmp_path, capsys, monkeypat
     assert found["first weights"] == other["first weights"]
     assert any(key.startswith("live/") for key in load_file(out / "fake-ours-seed0.safetensors"))
 
+    second_step = found["second"]
+    assert second_step["time"] == float(min(second_step["tried"], key=second_step["tried"].get))
+    assert set(map(float, second_step["tried"])) == set(second.TIMES)
+    assert second_step["fd"] > 0
+
     text = (tmp_path / "docs" / "peers.md").read_text()
     assert "**own**" in text
     assert "fewstep is" in text
@@ -111,6 +116,20 @@ def test_a_study_from_the_command_to_the_page(study, tmp_path, capsys, monkeypat
     assert command.main([*study, "--report"]) == 0
     with pytest.raises(ValueError, match="other settings"):
         command.main([*study, "--batch", "4"])
+
+
+def test_a_second_step_is_drawn_from_the_weights_that_were_kept(study, tmp_path):
+    """The search rebuilds what the run had at its end: its one step is the run's own."""
+    assert command.main([*study, "--only", "own"]) == 0
+    plan, folder = command.planned(command.parser().parse_args(study))
+    run = running.finished(folder, "own", 0, plan)
+    way = second.stored("own", 0, run, folder, None)
+    assert running.digest(way.network) == run["first weights"]  # the made-up method trains another tensor
+    draws = [second.drawn(way, t, 5, seed=3, part=2) for t in (0.1, 0.1, 0.8)]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+    assert draws[0].shape == (5, *method.SHAPE)
+    assert second.search(["own"], plan, folder, None) == 0  # done already
 
 
 def test_names_that_are_not_there_are_said(study, capsys):

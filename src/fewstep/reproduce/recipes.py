@@ -4,6 +4,7 @@
     heun-18 …          CD from the teacher's weights: L2, EMA target with μ = 0.9, N = 18, unless the name says more
     pd                 progressive distillation from 16 steps to one, as long as CD
     ct ct-small …      consistency training from the teacher's weights, as OpenAI's commands have it
+    cd-continuous …    both in continuous time, with a learning rate of their own
     ct-nothing ict ect from random weights, all with the same number of steps: two passes forward, one back
 
 A run's folder is named after all that decides what it produces, the data and its teacher included: studies that need
@@ -22,6 +23,9 @@ from fewstep.networks import CompactShape
 from fewstep.objectives import (
     ConsistencyDistillation,
     ConsistencyTraining,
+    Continuous,
+    ContinuousDistillation,
+    ContinuousTraining,
     Diffusion,
     Objective,
     ProgressiveDistillation,
@@ -31,7 +35,7 @@ from fewstep.reproduce.perceiving import stored
 from fewstep.reproduce.setting import Lengths, Pictures, Setting
 from fewstep.solvers import Euler, Heun, Solver
 from fewstep.targets import AdaptiveEma, Ema, Same, StopGradient, Target
-from fewstep.training.optimizers import AdamW, RAdam
+from fewstep.training.optimizers import AdamW, Optimizer, RAdam
 from fewstep.training.recipe import FREE, Recipe, to_json
 from fewstep.weightings import Uniform
 
@@ -74,6 +78,9 @@ OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "learned-filters": lambda: distilled(LearnedFilters("")),  # the file is the study's: see `perceiving.py`
     "stop-gradient": lambda: distilled(Squared(), target=StopGradient()),
     "both-sides": lambda: distilled(Squared(), target=Same()),
+    "cd-continuous": lambda: ContinuousDistillation(Squared()),
+    "cd-continuous-both-sides": lambda: ContinuousDistillation(Squared(), stop_gradient=False),
+    "ct-continuous": lambda: ContinuousTraining(Squared()),
     "pd": lambda: ProgressiveDistillation(first_steps=16),
     "ct": lambda: trained(Growing(2, LARGE), AdaptiveEma(MU_0)),
     "ct-small": lambda: trained(Grid(SMALL), Ema(MU_SMALL)),
@@ -90,6 +97,9 @@ LEARNER = AdamW(lr=4e-3, betas=(0.9, 0.99), warmup=30, decay="cosine")
 
 DISTILLER = RAdam(lr=1e-3, betas=(0.9, 0.99), decay="cosine")
 """Of what follows a teacher."""
+
+CAREFUL = RAdam(lr=1.5e-4, betas=(0.9, 0.99), decay="cosine")
+"""Of what takes the change along a trajectory as a constant: with twice this rate it diverged."""
 
 NOTHING = ("ct-nothing", "ict", "ect")
 """The runs that begin at random weights."""
@@ -148,9 +158,15 @@ def _student(name: str, base: Recipe, setting: Setting, folder: Path, digest: st
         objective=objective,
         teacher=str(teacher.folder) if needs else None,
         steps=lengths.distilled if needs else lengths.nothing,
-        optimizer=DISTILLER if objective.needs_teacher else LEARNER,
+        optimizer=_optimizer(objective),
     )
     return _job(recipe, setting, folder, digest, teacher)
+
+
+def _optimizer(objective: Objective) -> Optimizer:
+    if isinstance(objective, Continuous) and objective.stop_gradient:
+        return CAREFUL
+    return DISTILLER if objective.needs_teacher else LEARNER
 
 
 def _job(recipe: Recipe, setting: Setting, folder: Path, data: str, teacher: Job | None) -> Job:

@@ -7,6 +7,7 @@
     target          e. EMA, stop-gradient, gradient through both sides       section 4
     progressive     f. CD and progressive distillation in 1, 2, 4 steps      figure 4
     steps           g. one call, two and more, the same noise                table 1, figure 5
+    continuous      h. CD and CT in continuous time                          figure 7
     from-nothing       CT, iCT, ECT from random weights; time against score for all
 
 A claim "X beats Y" holds where the mean over seeds of the difference is beyond its 95% interval; it fails where the
@@ -176,6 +177,27 @@ STUDIES = {
             tuple(Claim((run, 2), (run, 1)) for run in ("heun-18", "ct", "ect")),
             "calls",
             "relative error of the samples' width after every call, CD with Heun steps that lost nothing",
+        ),
+        Study(
+            "continuous",
+            "Continuous time",
+            "In continuous time a change along the trajectory that is taken as a constant beats a gradient through it; "
+            "distillation on a grid beats distillation in continuous time; training in continuous time beats training "
+            "on a grid, where both begin with a diffusion model's weights.",
+            (
+                Shown("heun-18", 1, "CD, N = 18", curve="CD, N = 18"),
+                Shown("cd-continuous", 1, "CD, continuous", curve="CD, continuous"),
+                Shown("cd-continuous-both-sides", 1, "CD, continuous, both sides", curve="CD, both sides"),
+                Shown("ct", 1, f"CT, N from 2 to {LARGE + 1}", curve="CT, growing N"),
+                Shown("ct-continuous", 1, "CT, continuous", curve="CT, continuous"),
+            ),
+            (
+                *_beats("cd-continuous", "cd-continuous-both-sides"),
+                *_beats("heun-18", "cd-continuous"),
+                *_beats("ct-continuous", "ct"),
+            ),
+            "seconds",
+            followed=True,
         ),
         Study(
             "from-nothing",
