@@ -32,8 +32,8 @@ from fewstep.model import Model
 from fewstep.recipes import recipe
 from fewstep.training.fit import fit
 
-METHODS = ("edm", "cd", "ct", "ict", "ect", "pd")
-TAUGHT = ("cd", "ct", "pd")
+METHODS = ("edm", "cd", "cd-continuous", "ct", "ct-continuous", "ict", "ect", "pd")
+TAUGHT = ("cd", "cd-continuous", "ct", "ct-continuous", "pd")
 """What starts from, or learns from, digits-edm."""
 TEACHER_STEPS = 18
 COMMAND = "benchmarks/digits.py judge --out digits.safetensors"

@@ -60,7 +60,21 @@ def test_a_folder_is_named_after_what_decides_its_content(tmp_path):
     assert name(replace(setting, features="simple")) == first  # pictures are kept: other features train nothing
     assert name(replace(setting, samples=40)) != first
     assert name(replace(setting, quick=True)) != first
+    longer = replace(setting, longer=2.5)
+    assert name(longer) != first
+    assert name(longer, "teacher") == name(setting, "teacher")
     assert len({name(setting, run) for run in OBJECTIVES}) == len(OBJECTIVES)
+
+
+def test_longer_runs_are_those_of_all_but_teachers(tiny, tmp_path):
+    pictures = tiny.opened(tmp_path)
+    steps = [
+        {job.name: job.recipe.steps for job in jobs(["heun-18", "ect"], setting, pictures, tmp_path)}
+        for setting in (tiny, replace(tiny, longer=2.5))
+    ]
+    assert steps == [{"teacher": 8, "heun-18": 14, "ect": 7}, {"teacher": 8, "heun-18": 35, "ect": 18}]
+    with pytest.raises(ValueError, match="longer is above 0"):
+        replace(tiny, longer=0.0)
 
 
 def test_claims_are_about_what_is_shown():

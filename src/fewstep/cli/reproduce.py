@@ -30,6 +30,8 @@ class Reproduce:
     """Do every run with so many seeds."""
     quick: bool = False
     """Short runs: minutes in all, with --seeds 1 or 2."""
+    longer: Annotated[float, arg(metavar="FLOAT")] = 1.0
+    """So many times the steps, for all but the teachers: is a result one of short runs?"""
     out: Annotated[str, arg(aliases=["-o"], metavar="FOLDER")] = "reproduction"
     """Where everything is kept."""
     workers: Annotated[int, arg(metavar="INT")] = 1
@@ -56,7 +58,15 @@ def main(args: Sequence[str]) -> int:
         raise Misuse(f"say which studies: all, or of {', '.join(STUDIES)}")
     if options.workers < 1:
         raise Misuse(f"--workers is at least 1, not {options.workers}")
-    setting = Setting(options.data, options.size, options.seeds, options.quick, options.features, options.samples)
+    setting = Setting(
+        data=options.data,
+        size=options.size,
+        seeds=options.seeds,
+        quick=options.quick,
+        features=options.features,
+        samples=options.samples,
+        longer=options.longer,
+    )
     if options.list:
         return show(options, setting, console)
     chosen(options.studies)

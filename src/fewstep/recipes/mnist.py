@@ -71,7 +71,7 @@ def ect() -> Recipe:
 
 def ct() -> Recipe:
     """Consistency training with the paper's N(k) and μ(k), from the teacher's weights, as OpenAI's commands do."""
-    objective = parts.ct(PseudoHuber(0.03), s_0=2, s_1=20, mu_0=0.9)
+    objective = parts.ct(Huber(0.03), s_0=2, s_1=20, mu_0=0.9)
     return replace(cd(), name="mnist-ct", objective=objective, guidance=1.0, steps=1300, times=UNSEARCHED)
 
 

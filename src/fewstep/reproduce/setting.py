@@ -6,7 +6,7 @@ teacher of 8×8 pixels, not of 12×12.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,8 +54,12 @@ class Setting:
     """What the Fréchet distance is taken from; None is a reader that learns from the pictures (`reading.py`)."""
     samples: int = 2000
     """Pictures that a score is taken of."""
+    longer: float = 1.0
+    """So many times the steps for all but the teachers: is a result one of short runs?"""
 
     def __post_init__(self):
+        if not self.longer > 0:
+            raise ValueError(f"longer is above 0, 4 for four times the steps, not {self.longer}.")
         if self.seeds < 1 or self.samples < 20:
             raise ValueError(f"seeds is at least 1 and samples at least 20, not {self.seeds} and {self.samples}.")
         if self.size is not None and self.size % 4:
@@ -63,7 +67,11 @@ class Setting:
 
     @property
     def lengths(self) -> Lengths:
-        return QUICK if self.quick else FULL
+        usual = QUICK if self.quick else FULL
+        return replace(usual, distilled=self._times(usual.distilled), nothing=self._times(usual.nothing))
+
+    def _times(self, steps: int) -> int:
+        return max(1, round(self.longer * steps))
 
     @property
     def side(self) -> int:
