@@ -75,7 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(reason)
     folder.mkdir(parents=True, exist_ok=True)
     seeds = 1 if options.quick or options.check else options.seeds
-    jobs = [] if options.report else [Job(name, seed) for seed in range(seeds) for name in names]
+    jobs = [] if options.report else [Job(name, seed) for seed in range(seeds) for name in names
+                                      if seed == 0 or not registry.ENTRIES[name].trial]  # fmt: skip
     try:
         failed = conduct(jobs, plan, folder, options.peers, arguments, options.workers)
     except KeyboardInterrupt:

@@ -123,13 +123,44 @@ class OwnECT(Own):
     make = staticmethod(mnist.ect)
 
 
-class NormECT(Own):
-    """ECT with the distance that it had first: the norm of the whole picture, all weights 1."""
+def _with(recipe: Recipe, **parts: Any) -> Recipe:
+    return replace(recipe, objective=replace(recipe.objective, **parts))
+
+
+NORM = PseudoHuber(0.03)
+"""The distance that the recipes had first: of the whole picture."""
+
+
+class NormCT(Own):
+    """CT as it was first."""
 
     @staticmethod
     def make() -> Recipe:
-        recipe = mnist.ect()
-        return replace(recipe, objective=replace(recipe.objective, distance=PseudoHuber(0.03), weighting=Uniform()))
+        return _with(mnist.ct(), distance=NORM)
+
+
+class NormECT(Own):
+    """ECT as it was first: the norm of the whole picture, all weights 1."""
+
+    @staticmethod
+    def make() -> Recipe:
+        return _with(mnist.ect(), distance=NORM, weighting=Uniform())
+
+
+class NormGapECT(Own):
+    """ECT with that distance alone."""
+
+    @staticmethod
+    def make() -> Recipe:
+        return _with(mnist.ect(), distance=NORM)
+
+
+class EvenECT(Own):
+    """ECT with those weights alone."""
+
+    @staticmethod
+    def make() -> Recipe:
+        return _with(mnist.ect(), weighting=Uniform())
 
 
 class CoupledECT(Own):

@@ -23,6 +23,8 @@ class Entry(NamedTuple):
     source: Checkout | None = None
     share: float = 1.0
     """Of the budget that it has."""
+    trial: bool = False
+    """Whether it answers a question about our own, with one seed, and takes no part in the comparison."""
 
     @property
     def own(self) -> bool:
@@ -41,7 +43,6 @@ ENTRIES: dict[str, Entry] = {
     "fewstep-ct": Entry("fewstep CT", fewstep_own.OwnCT, ours()),
     "fewstep-ict": Entry("fewstep iCT", fewstep_own.OwnICT, ours()),
     "fewstep-ect": Entry("fewstep ECT", fewstep_own.OwnECT, ours()),
-    "fewstep-ect-norm": Entry("fewstep ECT, norm of the whole", fewstep_own.NormECT, ours()),
     "fewstep-ect-ot": Entry("fewstep ECT, coupled", fewstep_own.CoupledECT, ours()),
     **_both("OpenAI CT", openai.OpenAI, openai.PUBLISHED, openai.OURS, openai.SOURCE),
     **_both("diffusers iCT", diffusers_script.DiffusersICT, diffusers_script.PUBLISHED, diffusers_script.OURS,
@@ -56,6 +57,15 @@ ENTRIES |= {
     f"{name}-half": entry._replace(title=f"{entry.title}, half the time", share=0.5)
     for name, entry in ENTRIES.items()
     if name in ("fewstep-ect", "fewstep-ect-ot")
+}
+
+ENTRIES |= {
+    "fewstep-ct-norm": Entry("CT: norm of the whole", fewstep_own.NormCT, ours(), trial=True),
+    "fewstep-ect-norm": Entry("ECT: norm of the whole, weight 1", fewstep_own.NormECT, ours(), trial=True),
+    "fewstep-ect-norm-gap": Entry(
+        "ECT: norm of the whole, weight 1/(t − s)", fewstep_own.NormGapECT, ours(), trial=True
+    ),
+    "fewstep-ect-even": Entry("ECT: Huber of each value, weight 1", fewstep_own.EvenECT, ours(), trial=True),
 }
 
 LEFT_OUT = {

@@ -230,7 +230,23 @@ def test_the_adapters_fit_the_checkouts(tmp_path):
 
 def test_the_page_says_what_was_learned_from_the_others_where_it_was_run():
     now, before = results("fewstep-ect", True, [100.0]), results("fewstep-ect-norm", True, [400.0])
-    assert page.taught([now]) == ""
-    told = page.taught([now, before])
-    assert f"{before.title}', {before.final(1)} in one step" in told
-    assert f"have both now: {now.final(1)}" in told
+    ct = results("fewstep-ct", True, [200.0])
+    assert page.taught([now, ct]) == ""
+    told = page.taught([now, ct, before])
+    for name, found in (("ECT: Huber of each value, weight 1/(t − s)", now), ("CT: Huber of each value", ct),
+                        (registry.ENTRIES["fewstep-ect-norm"].title, before)):  # fmt: skip
+        assert f"| {name} | {found.final(1)} | {found.final(2)} |" in told
+
+
+def test_trials_have_one_seed_and_take_no_part_in_the_comparison(study, tmp_path, monkeypatch):
+    entry = registry.ENTRIES["own"]._replace(title="a trial", trial=True)
+    monkeypatch.setitem(registry.ENTRIES, "fewstep-trial", entry)
+    monkeypatch.setattr(command, "QUICK", {"budget": 0.01, "marks": (0.2, 0.5, 1.0), "samples": 12})
+    monkeypatch.setattr(
+        command, "Job", lambda name, seed, job=command.Job: jobs.append((name, seed)) or job(name, seed)
+    )
+    jobs = []
+    options = [flag for flag in study if flag != "--quick"]
+    monkeypatch.setattr(command, "conduct", lambda *_: [])
+    assert command.main([*options, "--seeds", "2", "--without", "fake-ours", "gone", "own-half"]) == 0
+    assert jobs == [("own", 0), ("fewstep-trial", 0), ("own", 1)]
