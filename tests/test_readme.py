@@ -44,3 +44,16 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, stand_ins):
     names |= {"photo": Image.new("RGB", (64, 64), "teal"), "mask": Image.new("L", (64, 64), 0)}
     exec(drop_in, names)
     assert names["image"].getpixel((5, 5)) == (0, 128, 128)
+
+
+def test_the_results_of_the_readme_are_those_of_the_docs():
+    """One table on two pages: what is measured anew is written on both."""
+    readme, results = (
+        [line for line in (README.parent / page).read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+        for page in ("README.md", "docs/results.md")
+    )
+    first = next(line for line in results if line.startswith("| model |"))
+    table = results[results.index(first) :]
+    table = table[: next(i for i, line in enumerate(table) if "iCT" in line) + 3]
+    start = readme.index(first)
+    assert readme[start : start + len(table)] == table
