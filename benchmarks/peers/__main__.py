@@ -88,10 +88,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{len(names)} fit.")
     if not options.check:
         from .page import write
-        from .second import search
-
-        if not options.report:
-            search(names, plan, folder, options.peers)
 
         page = options.page or (folder / "peers.md" if options.quick else Path("docs/peers.md"))
         print(f"Written: {write(page, folder, plan, absent | {job.name: reason for job, reason in failed})}")

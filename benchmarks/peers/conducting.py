@@ -33,7 +33,7 @@ def conduct(
 
     `arguments` are the command line of the study, which a child takes up; no `workers` at all does them here.
     """
-    left = [job for job in jobs if running.finished(folder, job.name, job.seed, plan) is None]
+    left = [job for job in jobs if not running.complete(folder, job.name, job.seed, plan)]
     total = sum(plan.budget * registry.ENTRIES[job.name].share for job in left)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
                TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip

@@ -1,14 +1,15 @@
 """One run: seconds of training, marks at which the clock stops and pictures are scored, one JSON and the weights.
 
 Pictures are drawn in every way that a method has (live and averaged weights, …); of these the best by the Fréchet
-distance in one step counts at a mark, for everyone alike. Both clocks are kept: the wall's and the processor's.
+distance in one step counts at a mark, for everyone alike. At the end the time of a second step is searched
+(`second.py`). Both clocks are kept: the wall's and the processor's.
 """
 
 import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from fewstep.files import read_json, whole_file, write_json
 from fewstep.images import Data, open_images, to_uint8
 from fewstep.images.order import Order
 
-from . import registry
+from . import registry, second
 from .method import SHAPE, Method, Way
 
 MARKS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
@@ -100,6 +101,12 @@ def finished(folder: Path, name: str, seed: int, plan: Plan) -> dict | None:
     return found
 
 
+def complete(folder: Path, name: str, seed: int, plan: Plan) -> bool:
+    """Whether nothing is left to do: a finished run whose weights are gone cannot be searched for a second time."""
+    found = finished(folder, name, seed, plan)
+    return found is not None and ("second" in found or not _weights(place(folder, name, seed)).is_file())
+
+
 def run(
     name: str,
     seed: int,
@@ -109,9 +116,15 @@ def run(
     tell: Callable[[float], object],
     scores: Scores | None = None,
 ) -> dict:
-    """Trains, scores and keeps it; `tell` is called with the seconds of training so far."""
+    """Trains, scores and keeps it; `tell` is called with the seconds of training so far.
+
+    Of a run that is finished but for its second time, this alone is searched.
+    """
+    scores, path = scores or Scores(plan), place(folder, name, seed)
+    if kept := finished(folder, name, seed, plan):
+        return _with_second(path, kept, second.stored(kept, _weights(path), peers), plan, scores)
     entry, method, found = registry.ENTRIES[name], registry.method(name, seed, peers), pictures(plan, folder)
-    scores, first = scores or Scores(plan), digest(method.network)
+    first = digest(method.network)
     marks, losses = [], []
     clocks, used, budget = CLOCKS, dict.fromkeys(CLOCKS, 0.0), plan.budget * entry.share
     stream, due = batches(found, seed, plan.batch), [share * budget for share in plan.marks]
@@ -132,7 +145,14 @@ def run(
         "first weights": first, "steps": len(losses), "finite": all(map(math.isfinite, losses)),
         "boundary": {way: boundary(w, found) for way, w in ways.items()}, "marks": marks,
     }  # fmt: skip
-    _keep(place(folder, name, seed), result, ways)
+    _keep(path, result, ways)
+    return _with_second(path, result, ways[marks[-1]["way"]], plan, scores)
+
+
+def _with_second(path: Path, result: dict, way: Way, plan: Plan, scores: Scores) -> dict:
+    trained = Scores(replace(plan, reference=plan.data))
+    result = {**result, "second": second.searched(way, result["seed"], plan.samples, trained, scores)}
+    write_json(path, result)
     return result
 
 
@@ -175,9 +195,13 @@ def _keep(path: Path, result: dict, ways: dict[str, Way]) -> None:
     """The weights first: where the JSON is, the run is whole."""
     tensors = {f"{name}/{key}": t.detach().contiguous().clone()
                for name, way in ways.items() for key, t in way.network.state_dict().items()}  # fmt: skip
-    with whole_file(path.with_suffix(".safetensors")) as aside:
+    with whole_file(_weights(path)) as aside:
         save_file(tensors, aside)
     write_json(path, result)
+
+
+def _weights(path: Path) -> Path:
+    return path.with_suffix(".safetensors")
 
 
 def _plain(plan: Plan) -> dict:

@@ -70,6 +70,7 @@ def study(tmp_path, monkeypatch):
         "own": registry.Entry("own", Fake, method.ours()),
         "fake-ours": registry.Entry("fake", Fake, method.ours(), SOURCE),
         "gone": registry.Entry("gone", Fake, method.ours(), SOURCE._replace(name="nobody/gone")),
+        "fewstep-ct": registry.ENTRIES["fewstep-ct"],
         "own-half": registry.Entry("own, half the time", Fake, method.ours(), share=0.5),
     })  # fmt: skip
     monkeypatch.setattr(command, "QUICK", {"budget": 0.05, "marks": (0.2, 0.5, 1.0), "samples": 12})
@@ -85,7 +86,7 @@ def test_a_study_from_the_command_to_the_page(study, tmp_path, capsys, monkeypat
     assert "git clone https://github.com/nobody/gone" in said
     out = tmp_path / "out"
     runs = sorted(path.stem for path in out.glob("*.json"))
-    assert runs == ["fake-ours-seed0", "own-half-seed0", "own-seed0"]
+    assert runs == ["fake-ours-seed0", "fewstep-ct-seed0", "own-half-seed0", "own-seed0"]
 
     found = json.loads((out / "fake-ours-seed0.json").read_text())
     assert [mark["share"] for mark in found["marks"]] == [0.2, 0.5, 1.0]
@@ -118,18 +119,20 @@ def test_a_study_from_the_command_to_the_page(study, tmp_path, capsys, monkeypat
         command.main([*study, "--batch", "4"])
 
 
-def test_a_second_step_is_drawn_from_the_weights_that_were_kept(study, tmp_path):
-    """The search rebuilds what the run had at its end: its one step is the run's own."""
-    assert command.main([*study, "--only", "own"]) == 0
+def test_a_second_time_is_searched_from_the_weights_that_were_kept(study, tmp_path):
+    """What a run found at its end is found again of its file, and nothing is trained for it."""
+    assert command.main([*study, "--only", "fewstep-ct"]) == 0
     plan, folder = command.planned(command.parser().parse_args(study))
-    run = running.finished(folder, "own", 0, plan)
-    way = second.stored("own", 0, run, folder, None)
-    assert running.digest(way.network) == run["first weights"]  # the made-up method trains another tensor
-    draws = [second.drawn(way, t, 5, seed=3, part=2) for t in (0.1, 0.1, 0.8)]
-    assert torch.equal(draws[0], draws[1])
-    assert not torch.equal(draws[0], draws[2])
-    assert draws[0].shape == (5, *method.SHAPE)
-    assert second.search(["own"], plan, folder, None) == 0  # done already
+    path = running.place(folder, "fewstep-ct", 0)
+    run = running.finished(folder, "fewstep-ct", 0, plan)
+    assert running.complete(folder, "fewstep-ct", 0, plan)
+    path.write_text(json.dumps({key: value for key, value in run.items() if key != "second"}))
+    assert not running.complete(folder, "fewstep-ct", 0, plan)
+    assert command.main([*study, "--only", "fewstep-ct"]) == 0
+    assert running.finished(folder, "fewstep-ct", 0, plan) == run
+    path.write_text(json.dumps({key: value for key, value in run.items() if key != "second"}))
+    path.with_suffix(".safetensors").unlink()
+    assert running.complete(folder, "fewstep-ct", 0, plan)  # nothing to search with
 
 
 def test_names_that_are_not_there_are_said(study, capsys):
@@ -248,5 +251,5 @@ def test_trials_have_one_seed_and_take_no_part_in_the_comparison(study, tmp_path
     jobs = []
     options = [flag for flag in study if flag != "--quick"]
     monkeypatch.setattr(command, "conduct", lambda *_: [])
-    assert command.main([*options, "--seeds", "2", "--without", "fake-ours", "gone", "own-half"]) == 0
+    assert command.main([*options, "--seeds", "2", "--without", "fake-ours", "gone", "own-half", "fewstep-ct"]) == 0
     assert jobs == [("own", 0), ("fewstep-trial", 0), ("own", 1)]
