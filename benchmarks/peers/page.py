@@ -228,8 +228,7 @@ def taught(found: list[Results]) -> str:
         "fewstep's own recipes first compared two estimates by the norm of the whole picture, those of ECT and iCT "
         "with the weight 1 for all pairs. The iCT of diffusers' script and Kinyugo's, and OpenAI's CT with ℓ1, were "
         "ahead of them at the same optimizer. What they do otherwise is to compare each value by itself, and iCT to "
-        f"weigh by 1/(t − s). The recipes do so now. FD at the end, of seed 0 alone:\n\n{table}\n\n"
-        "The distance is what matters; the weight helps a norm in two steps, and Huber's distance a little."
+        f"weigh by 1/(t − s). The recipes do so now. FD at the end, of seed 0 alone:\n\n{table}"
     )
 
 

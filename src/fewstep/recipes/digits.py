@@ -73,7 +73,7 @@ def ct() -> Recipe:
 
 
 def cd_continuous() -> Recipe:
-    """Consistency distillation of the guided teacher in continuous time. With twice the learning rate it diverged."""
+    """Consistency distillation of the guided teacher in continuous time."""
     return _student("digits-cd-continuous", parts.continuous_cd(Squared()), optimizer=CAREFUL, guidance=1.5, steps=1000)
 
 

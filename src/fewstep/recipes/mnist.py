@@ -3,8 +3,8 @@
 The compact network of 0.9 million parameters, one CPU core each. Scores, costs and the commands are in docs/results.md.
 
 What differs from the papers, and why: the budget is some minutes on one core. Noise levels lean to larger t, and the
-neighbours of iCT and ECT stay far apart. Their distance is Huber's of every value by itself, not the papers' norm of
-the whole picture, which was much slower here (docs/peers.md has what it changed). PD was not measured here.
+neighbours of iCT and ECT stay far apart. The distance of CT, iCT and ECT is Huber's of every value by itself, not a
+norm of the whole picture, which was much slower here (docs/peers.md has what it changed). PD was not measured here.
 """
 
 from dataclasses import replace

@@ -8,7 +8,7 @@ Paths x_0 + t z of different pictures then cross less, and what a model is asked
 meets whom changes, and only among pictures of one class, so that the noise tells nothing of the class.
 
 Noise that is added anew in multistep sampling knows nothing of this: a second call is best at a small time, where the
-noise it adds says little (0.1 to 0.2 on MNIST in docs/peers.md, 0.8 without the coupling).
+noise it adds says little (0.1 to 0.2 on MNIST in docs/peers.md, 0.4 to 0.8 without the coupling).
 """
 
 from typing import Literal
