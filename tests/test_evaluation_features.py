@@ -1,5 +1,7 @@
 """Features by name, file and module: what they see, what they are called, and what tells them apart."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -197,11 +199,44 @@ def test_a_function_may_give_logits_too():
     features = open_features(halved)
     seen = features(pictures(5))
     assert (features.name, seen.features.shape, seen.logits.shape) == ("halved", (5, 3), (5, 3))
-    assert features.digest == open_features(halved).digest
-    assert features.digest != open_features(lambda x: x).digest
     assert open_features(features) is features
     with pytest.raises(ValueError, match="must return a tensor"):
         open_features(lambda x: x[:1])(pictures(2))
+
+
+class Layered(torch.nn.Module):
+    """Sees its pictures times `layer`, with no weight that says so."""
+
+    def __init__(self, layer, activation=None):
+        super().__init__()
+        self.layer, self.activation = layer, activation
+        self.register_buffer("offset", torch.zeros(1), persistent=False)
+
+    def forward(self, x):
+        return self.layer * x.flatten(1) + self.offset
+
+
+def test_the_digest_of_a_module_knows_its_weights_and_its_attributes():
+    one = open_features(Layered(1))
+    assert one.lasting
+    assert one.digest == open_features(Layered(1)).digest
+    moved = Layered(1)
+    moved.offset += 1
+    others = [Layered(2), Layered(1.0), Layered(1, torch.relu), Layered(1, [1, "x"]), moved, torch.nn.Flatten()]
+    assert len({one.digest, *(open_features(module).digest for module in others)}) == len(others) + 1
+    assert not open_features(Layered(1, lambda x: x)).lasting  # it may reach for anything
+    hooked = Layered(1)
+    hooked.register_forward_hook(lambda *_: None)
+    assert not open_features(hooked).lasting
+
+
+def test_functions_are_told_apart_by_the_names_that_they_are_given():
+    a, b = (open_features(functools.partial(torch.mul, other=k)) for k in (1, 2))
+    assert a.digest != b.digest
+    assert not a.lasting
+    a, b, other = (open_features(halved, name=name) for name in ("mine", "mine", "yours"))
+    assert a.lasting
+    assert a.digest == b.digest != other.digest
 
 
 @pytest.mark.parametrize("name", [*NAMES, "inception-2015", "dinov2-vitl14", "clip-vitl14-336"])

@@ -68,6 +68,14 @@ class TestKID:
         varies = np.std([value for value, _ in found], ddof=1)
         assert np.mean([error for _, error in found]) == pytest.approx(varies, rel=0.3)
 
+    @pytest.mark.parametrize(("n", "m", "shift"), [(101, 1500, 0.5), (1500, 101, 0.5), (70, 70, 0.5), (150, 1500, 0)])
+    def test_so_it_is_for_sets_of_other_sizes_and_for_one_distribution(self, n, m, shift):
+        rng = np.random.default_rng(4)
+        sets = ((rng.normal(shift, 1, (n, 2)), rng.normal(0, 1, (m, 2))) for _ in range(60))
+        found = [kid(x, y, subsets=10, size=100) for x, y in sets]
+        varies = np.std([value for value, _ in found], ddof=1)
+        assert 0.7 < np.mean([error for _, error in found]) / varies < 1.8
+
     def test_it_depends_on_the_seed_alone(self):
         x, y = points(40, 3), points(30, 3, seed=1)
         assert kid(x, y, seed=5, size=10) == kid(x.copy(), y.copy(), seed=5, size=10)

@@ -43,9 +43,10 @@ def test_every_score_is_a_number_from_what_it_needs_and_the_same_again(score):
 
 @pytest.mark.parametrize("score", SCORES.values(), ids=SCORES)
 def test_every_score_is_defined_from_at_least_so_many_pictures(score):
-    n = score.at_least(4)
-    labels = np.zeros(n, np.int64)
-    value = score.compute(seen("samples", 0, n, labels=labels), seen("real", 1, n, labels=labels), 0)
+    n, m = score.at_least
+    samples, real = (seen(name, k, size, labels=np.zeros(size, np.int64)) for k, (name, size) in
+                     enumerate((("samples", n), ("real", m))))  # fmt: skip
+    value = score.compute(samples, real, 0)
     assert np.isfinite(value.value)
 
 

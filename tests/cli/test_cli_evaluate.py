@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from fewstep.evaluation.features import open_features
 from fewstep.evaluation.gaussians import Gaussian
 from fewstep.evaluation.pictures import Stored
 from fewstep.images import Data, open_images
+from fewstep.images.arrays import Arrays
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +109,10 @@ def test_sizes_may_differ_where_the_features_resize(cli, folder):
     Image.fromarray(np.zeros((16, 16), np.uint8)).save(folder / "0" / "large.png")
     with pytest.raises(ValueError, match="different kinds .* choose one with --size"):
         fewstep.evaluate(str(folder), "digits", features=as_they_are, scores="fd", reference_n=60)
+    with pytest.raises(ValueError, match="different kinds"):  # in other blocks
+        fewstep.evaluate(str(folder), "digits", features=as_they_are, scores="kid", reference_n=60, batch=1)
+    with pytest.raises(ValueError, match="64 and 256 numbers a picture in the two sets"):
+        fewstep.evaluate(np.zeros((9, 16, 16), np.uint8), "digits", features=as_they_are, scores="kid", reference_n=60)
     said = cli("evaluate", "real", "digits", "--score", "fd")  # the reader of digits makes 8×8 of all
     assert said.code == 0, said.err
     assert "of 2 kinds (8×8 grey, 16×16 grey)" in said.out
@@ -126,10 +132,18 @@ def test_sizes_may_differ_where_the_features_resize(cli, folder):
         (["digts", "real"], "did you mean 'digits'?"),
         (["real", "digits", "--out", "r.txt"], ".json"),
         (["real", "digits", "--steps", 2, "--times", 80], "contradict"),
+        (["real", "digits", "--steps", 2], "How a model draws (steps) was said of real, which is no model"),
+        (["real", "digits", "--reference-steps", 2], "(steps) was said of digits, which is no model"),
+        (["few", "digits", "--labels", "wasp"], "few has no class 'wasp'"),
+        (["few", "digits", "--labels", 1, 1, 1, 1], "There are 4 labels, and few holds 3 pictures"),
+        (["real", "digits", "--labels", "all"], "labels 'all' say what a model draws"),
+        (["--compare", "empty.json"], "no reports"),
+        (["--compare", "empty.json", "--score", "fd"], "--score belongs to an evaluation"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_sentence(cli, folder, digits, tmp_path, args, words):
     write(tmp_path / "few", *(part[:3] for part in digits))
+    Path("empty.json").write_text("[]")
     said = cli("evaluate", *args)
     assert said.code == 1
     assert words in said.err
@@ -143,7 +157,8 @@ def test_scores_that_cannot_be_had_are_left_out_with_the_reason(cli, folder):
     assert "left out   fd: it needs a reference" in said.out
     said = cli("evaluate", "digits", "real", "-n", 60, "--reference-n", 50)
     assert "60 samples, 50 pictures in the reference" in said.out
-    assert "is biased: real holds 50 pictures, and from 129 on it is fair" in said.out
+    assert "(digits 60 and real 50, fewer than the 129 that a full covariance needs)" in said.out
+    assert "left out   density" not in cli("evaluate", "digits", "real", "-n", 5).out  # only the reference needs 6
 
 
 def test_statistics_stand_for_pictures(cli, folder):
@@ -188,6 +203,98 @@ def test_the_reference_is_seen_once(cli, folder, cache, monkeypatch):
     reads.clear()
     assert "real: 121 pictures" in cli("evaluate", "digits", "real", "-n", 60).out
     assert ("real", 64) in reads
+
+
+def test_a_reference_is_known_by_its_content(cli, folder, tmp_path, digits):
+    """Not by names, sizes and times, which two folders may share: BMPs of one size, copied with their times."""
+    changed = 255 - digits[0][:120]
+    for name, pictures in (("one", digits[0][:120]), ("two", changed)):
+        for path in write(tmp_path / name, pictures, digits[1][:120], ".bmp").rglob("*.bmp"):
+            os.utime(path, ns=(1, 1))
+    fd = []
+    for name in ("one", "two"):
+        cli("evaluate", "digits", name, "-n", 60, "--score", "fd", "--out", f"{name}.json")
+        fd.append(numbers(f"{name}.json")["fd"])
+    assert fd[1] > 2 * fd[0]
+    assert "different references" in cli("evaluate", "--compare", "one.json", "two.json").err
+    shutil.copytree("one", "copied")
+    with zipfile.ZipFile("one.zip", "w") as file:
+        for path in sorted(Path("one").rglob("*.bmp")):
+            file.writestr(path.as_posix(), path.read_bytes())
+    for name in ("copied", "one.zip"):
+        cli("evaluate", "digits", name, "-n", 60, "--score", "fd", "--out", "same.json")
+        assert cli("evaluate", "--compare", "one.json", "same.json").code == 0
+
+
+def test_a_reference_that_is_drawn_has_noise_of_its_own(cli):
+    args = ["evaluate", "mnist", "mnist", "-n", 30, "--reference-n", 30, "--steps", 1, "--score", "fd,precision"]
+    said = cli(*args, "--reference-steps", 1, "--out", "a.json")
+    assert said.code == 0, said.err
+    assert "reference  mnist: 30 pictures, 28×28 grey, drawn (seed 0, first 4294967296, steps 1, times 80)" in said.out
+    assert numbers("a.json")["fd"] > 1
+    cli(*args, "--reference-steps", 2, "--out", "b.json")
+    assert "drawn otherwise" in cli("evaluate", "--compare", "a.json", "b.json").err
+    assert cli("evaluate", "--compare", "a.json", "a.json", "--out", "both.json").code == 0
+    assert len(reports.read("both.json")) == 2
+
+
+def test_statistics_are_part_of_what_a_reference_is(cli, digits):
+    for name, mean in (("a", 0.0), ("b", 1.0)):
+        np.savez(f"{name}.npz", arr_0=digits[0][:60], mu=np.full(128, mean), sigma=np.eye(128))
+        cli(
+            "evaluate",
+            "digits",
+            f"{name}.npz",
+            "-n",
+            40,
+            "--features",
+            "digits",
+            "--score",
+            "fd",
+            "--out",
+            f"{name}.json",
+        )
+    assert "different references" in cli("evaluate", "--compare", "a.json", "b.json").err
+
+
+def test_agreement_is_by_the_names_of_classes(cli, folder, digits):
+    """The folders 3 and 7 are classes 0 and 1 of their set, and the digits 3 and 7 of the reader."""
+    for name in set("0123456789") - {"3", "7"}:
+        shutil.rmtree(folder / name)
+    assert cli("evaluate", "real", "digits", "--out", "r.json").code == 0
+    assert numbers()["agreement"] > 95
+    assert 0.3 < numbers()["spread"] < 1.5
+    (folder / "7").rename(folder / "shirts")
+    said = cli("evaluate", "real", "digits")
+    assert "left out   agreement: The class 'shirts' of real is none of those that these features read" in said.out
+
+
+def test_labels_of_pictures_that_have_none(cli, digits):
+    np.savez("bare.npz", arr_0=digits[0][:120])
+    assert "it needs labels" in cli("evaluate", "bare.npz", "--score", "agreement").err
+    labels = [str(label) for label in digits[1][:120]]
+    assert cli("evaluate", "bare.npz", "--score", "agreement", "--labels", *labels, "--out", "r.json").code == 0
+    assert numbers()["agreement"] > 95
+    assert fewstep.evaluate(digits[0][:120], scores="agreement", labels=digits[1][:120])["agreement"] > 95
+    assert fewstep.evaluate(digits[0][:120], scores="agreement", labels=5)["agreement"] < 30
+    assert cli("times", "mnist", "--data", "bare.npz", "--by", "agreement", "--features", "mnist", "-n", 20, "--points",
+               2, "--tolerance", 0.5).code == 0  # fmt: skip
+
+
+def test_memory(digits, tmp_path, monkeypatch):
+    """Pictures of an .npz stay on the disk; a covariance of many numbers is not taken unless it is asked for."""
+    np.savez(tmp_path / "a.npz", arr_0=digits[0])
+    assert isinstance(Arrays(tmp_path / "a.npz").array.base, np.memmap)
+    np.savez_compressed(tmp_path / "b.npz", arr_0=digits[0])
+    monkeypatch.setattr("fewstep.images.arrays._SMALL", 0)
+    unpacked = Arrays(tmp_path / "b.npz").array
+    assert isinstance(unpacked.base, np.memmap)
+    assert np.array_equal(unpacked[..., 0], digits[0])
+    monkeypatch.setattr("fewstep.evaluation.evaluating.WIDEST", 10)
+    found = fewstep.evaluate(str(tmp_path / "a.npz"), "digits", features="digits")
+    assert "ask for the score by name" in found.left_out["fd"]
+    assert "kid" in found.names
+    assert fewstep.evaluate(str(tmp_path / "a.npz"), "digits", features="digits", scores="fd")["fd"] > 0
 
 
 def test_jpegs_are_remarked_upon(cli, tmp_path, digits):

@@ -40,6 +40,13 @@ def test_a_score_at_every_preview_that_training_does_not_notice(tmp_path, object
     assert lines[-1]["score"] == pytest.approx(by_hand["energy"], rel=1e-5)
 
 
+def test_the_score_knows_what_was_asked_for(tmp_path):
+    run_all(small(steps=2, score=Scoring(n=20, by="agreement", features="digits")), tmp_path)
+    last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert 0 <= last["score"] <= 100
+    assert last["score_name"].startswith("agreement % (digits")
+
+
 def test_scores_are_part_of_a_recipe_and_may_change_when_a_run_goes_on(tmp_path):
     recipe = small(steps=2, score=Scoring(n=20, by="fd"))
     assert from_json(to_json(recipe)) == recipe

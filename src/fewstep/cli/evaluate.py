@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,6 +48,8 @@ class Evaluate:
     has, at most 10,000; all there are."""
     reference_n: Annotated[int | None, arg(metavar="INT")] = None
     """The same of the reference. Default: all."""
+    reference_steps: Annotated[int | None, arg(metavar="INT")] = None
+    """Network calls a picture of a model that is the reference. Default as for sample."""
     size: Annotated[int | None, arg(metavar="INT")] = None
     """Resize the shorter side of stored pictures and crop to a square. Default: the features see each as it is."""
     channels: Annotated[int | None, arg(metavar="INT")] = None
@@ -59,9 +61,11 @@ class Evaluate:
     sampler: Annotated[str | None, arg(metavar="NAME")] = None
     """How a model draws, as for sample."""
     labels: Annotated[tuple[str, ...], arg(metavar="LABEL ...", aliases=["--label"])] = ()
-    """Classes for a model, taken in turn. Default: all. reference: as often as the reference has them."""
+    """Classes, taken in turn: for a model (default: all; reference: as often as the reference has them), or those that
+    stored samples were asked for."""
     prompts: Annotated[str | None, arg(metavar="FILE")] = None
-    """Prompts for a text-to-image model, one a line. Default: the reference's captions."""
+    """Prompts, one a line: for a text-to-image model (default: the reference's captions), or those that stored samples
+    were asked for."""
     guidance: Annotated[float | None, arg(metavar="SCALE")] = None
     """How closely prompts (or classes) are followed. Default as for sample."""
     seed: int = 0
@@ -75,17 +79,17 @@ class Evaluate:
     out: Annotated[str | None, arg(aliases=["-o"], metavar="FILE")] = None
     """Also write the report as JSON; of several SAMPLES a list."""
     compare: bool = False
-    """Put reports written by --out side by side."""
+    """Put reports written by --out side by side; with --out also into one file."""
 
 
 def main(args: Sequence[str]) -> int:
     options = parse(Evaluate, args, "fewstep evaluate")
     if not options.sets:
         raise Misuse("say what to evaluate: fewstep evaluate SAMPLES REFERENCE; see fewstep evaluate --help")
-    if options.compare:
-        return compare(options.sets)
     if options.out and Path(options.out).suffix != ".json":
         raise ValueError(f"--out is a .json file, not {options.out}.")
+    if options.compare:
+        return compare(options)
     if (options.n is not None and options.n < 1) or (options.reference_n is not None and options.reference_n < 1):
         raise ValueError("-n and --reference-n are whole numbers from 1.")
     if options.steps is not None and options.times:
@@ -102,10 +106,19 @@ def main(args: Sequence[str]) -> int:
     return 0
 
 
-def compare(paths: Sequence[str]) -> int:
+def compare(options: Evaluate) -> int:
     from fewstep.evaluation import report
 
-    print(report.compare([found for path in paths for found in report.read(path)]))
+    given = [field.name for field in fields(options) if getattr(options, field.name) != field.default]
+    if idle := [name for name in given if name not in ("sets", "compare", "out")]:
+        raise ValueError(
+            f"--compare reads reports that are there; --{idle[0].replace('_', '-')} belongs to an evaluation."
+        )
+    reports = [found for path in options.sets for found in report.read(path)]
+    print(report.compare(reports))
+    if options.out:
+        report.write(options.out, reports)
+        print(f"\nwritten to {options.out}")
     return 0
 
 
@@ -123,6 +136,8 @@ def evaluated(options: Evaluate, us: Crew) -> "list[Report]":
             n=options.reference_n,
             size=options.size,
             channels=options.channels,
+            steps=options.reference_steps,
+            prompts=ask.prompts,
             seed=options.seed,
             batch=options.batch,
             device=device,
@@ -147,8 +162,9 @@ def asking(options: Evaluate) -> "Asking":
            "guidance": options.guidance}  # fmt: skip
     labels = options.labels[0] if options.labels in (("all",), ("reference",)) else options.labels or None
     prompts = None if options.prompts is None else sources.prompts_in(options.prompts)
-    return Asking(options.n, options.size, options.channels, options.seed, labels, prompts,
-                  {k: v for k, v in how.items() if v is not None}, own_device(options.device))  # fmt: skip
+    how = {k: v for k, v in how.items() if v is not None}
+    return Asking(options.n, options.size, options.channels, options.seed, labels, prompts, how,
+                  own_device(options.device))  # fmt: skip
 
 
 @contextmanager

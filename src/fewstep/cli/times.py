@@ -107,7 +107,9 @@ def judge(options: Times, model: "Model") -> "tuple[Score, Tensor | None]":
         labels = torch.arange(options.n) % model.num_classes if model.num_classes else None
         return own_score(options.score), labels
     from fewstep.evaluation import SCORES, Yardstick
+    from fewstep.evaluation.opening import Asking
     from fewstep.evaluation.scores import chosen
+    from fewstep.evaluation.telling import class_words
     from fewstep.images import Data
 
     chosen([options.by])
@@ -118,7 +120,8 @@ def judge(options: Times, model: "Model") -> "tuple[Score, Tensor | None]":
     real, better = measure.pictures, SCORES[options.by].better
 
     def score(x: "Tensor", labels: "Tensor | None") -> float:
-        value = measure(x)[options.by]
+        asked = None if labels is None else class_words(model, labels)
+        value = measure(x, Asking(labels=asked, seed=options.seed, device=str(model.device)))[options.by]
         return value if better == "lower" else -value if better == "higher" else abs(value - 1)
 
     if not model.num_classes:

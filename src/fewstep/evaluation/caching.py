@@ -2,10 +2,10 @@
 
     about.json       what it is of; a checksum of each array
     features.npy     float32 (n, d), read from the disk as it is needed
-    *.npy            mean and covariance, logits, the rows that are sound
+    *.npy            logits, mean and covariance of the spatial features, the rows that are sound
 
-The digest is over the pictures (`Pictures.stamp`), their number, the features' own digest and this layout, so nothing
-old is ever found. A folder is written whole; one that is damaged counts as none and is made anew.
+The digest is over the pictures (`Pictures.digest`) and their names, the features' own digest and this layout, so
+nothing old is ever found. A folder is written whole; one that is damaged counts as none and is made anew.
 """
 
 import hashlib
@@ -21,24 +21,17 @@ from fewstep.evaluation.types import Features
 from fewstep.files import read_json, whole_folder, write_json
 from fewstep.formats.download import cache
 
-LAYOUT = 1
+LAYOUT = 2
 """Of these folders; another number makes them anew."""
-
-
-def digest(pictures: Pictures) -> str:
-    """16 hex digits that change when the pictures do; "" where that cannot be known."""
-    found, lines = hashlib.blake2b(digest_size=8), 0
-    for lines, line in enumerate(pictures.stamp(), 1):  # noqa: B007
-        found.update(f"{line}\n".encode())
-    return found.hexdigest() if lines else ""
 
 
 def place(pictures: Pictures, features: Features) -> Path | None:
     """Where what these features see of these pictures is kept; None where it is not."""
-    mark = digest(pictures)
-    if not mark or not features.digest:
+    if not features.lasting or not pictures.digest:
         return None
-    key = hashlib.blake2b(f"{LAYOUT} {mark} {len(pictures)} {features.name} {features.digest}".encode(), digest_size=12)
+    key = hashlib.blake2b(f"{LAYOUT} {pictures.digest} {features.name} {features.digest}".encode(), digest_size=12)
+    for name in pictures.names():  # they are told where a file is damaged
+        key.update(f"\n{name}".encode(errors="surrogateescape"))
     return cache() / "features" / key.hexdigest()
 
 
@@ -47,10 +40,10 @@ def kept(folder: Path) -> Gathered | None:
     try:
         about = read_json(folder / "about.json")
         arrays = {name: _array(folder / f"{name}.npy", said) for name, said in about["arrays"].items()}
-        n, gaussian = int(about["n"]), Gaussian(arrays["mean"], arrays["covariance"], int(about["n"]))
+        n = int(about["n"])
         spatial = Gaussian(arrays["mean_s"], arrays["covariance_s"], n) if "mean_s" in arrays else None
         kinds = tuple((int(c), int(h), int(w)) for c, h, w in about["kinds"])
-        return Gathered(arrays["rows"], arrays["features"], gaussian, spatial, arrays.get("logits"), kinds,
+        return Gathered(arrays["rows"], arrays["features"], spatial, arrays.get("logits"), kinds,
                         dict(about["damaged"]))  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -58,8 +51,7 @@ def kept(folder: Path) -> Gathered | None:
 
 def keep(folder: Path, found: Gathered, about: dict[str, Any]) -> None:
     """Writes it; a disk that is full or read-only costs the cache, not the numbers."""
-    arrays = {"rows": found.rows, "features": found.features, "mean": found.gaussian.mean,
-              "covariance": found.gaussian.covariance, "logits": found.logits}  # fmt: skip
+    arrays = {"rows": found.rows, "features": found.features, "logits": found.logits}
     if found.spatial is not None:
         arrays |= {"mean_s": found.spatial.mean, "covariance_s": found.spatial.covariance}
     try:

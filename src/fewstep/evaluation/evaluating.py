@@ -20,6 +20,7 @@ import torch
 
 from fewstep.conditions import Asked
 from fewstep.evaluation import caching, sets
+from fewstep.evaluation.gaussians import Gaussian
 from fewstep.evaluation.giving import fitting, inapt, lacking, unfair
 from fewstep.evaluation.opening import Asking, Named, Side, opened
 from fewstep.evaluation.pictures import Pictures
@@ -33,6 +34,9 @@ from fewstep.model import pick_device
 BATCH = 64
 """Pictures that features see at once unless told otherwise."""
 
+WIDEST = 16_384
+"""Numbers a picture whose covariance is taken without being asked for."""
+
 
 def evaluate(
     samples: Named,
@@ -42,6 +46,7 @@ def evaluate(
     scores: str | Sequence[str] | None = None,
     n: int | None = None,
     reference_n: int | None = None,
+    reference_steps: int | None = None,
     size: int | None = None,
     channels: int | None = None,
     steps: int | None = None,
@@ -64,16 +69,19 @@ def evaluate(
     for others TensorFlow's Inception ("simple" where that cannot be had). `scores` are names out of `SCORES`; None
     takes all that can be had. A model draws n pictures (as many as the reference has, at most 10,000) by `steps`,
     `times`, `sampler`, `guidance`, of `labels` in turn (every class) or for `prompts` in turn (the reference's
-    captions). Of more stored pictures n, or `reference_n`, are chosen at random. `split` shares the work with the other
-    processes of torch.distributed; all return the same report.
+    captions); one in the place of the reference draws `reference_n` by `reference_steps`, from other noise. Of more
+    stored pictures n, or `reference_n`, are chosen at random; `labels` and `prompts` then say what each was asked for.
+    `split` shares the work with the other processes of torch.distributed; all return the same report.
 
     Raises ValueError where a score asked for cannot be had, with what it needs, and for unknown names;
     FileNotFoundError for what is not there.
     """
     how = {"steps": steps, "times": times, "sampler": sampler, "guidance": guidance}
-    ask = Asking(n, size, channels, seed, labels, prompts, {k: v for k, v in how.items() if v is not None}, device)
+    how = {k: v for k, v in how.items() if v is not None}
+    ask = Asking(n, size, channels, seed, labels=labels, prompts=prompts, how=how, device=device)
     measure = Yardstick(reference, features=features, scores=scores, n=reference_n, size=size, channels=channels,
-                        seed=seed, batch=batch, device=device, cache=cache, split=split, progress=progress)  # fmt: skip
+                        steps=reference_steps, prompts=prompts, seed=seed, batch=batch, device=device, cache=cache,
+                        split=split, progress=progress)  # fmt: skip
     return measure(samples, ask)
 
 
@@ -99,6 +107,8 @@ class Yardstick:
         at_most: int | None = None,
         size: int | None = None,
         channels: int | None = None,
+        steps: int | None = None,
+        prompts: Sequence[str] | None = None,
         seed: int = 0,
         batch: int = BATCH,
         device: str = "auto",
@@ -106,14 +116,16 @@ class Yardstick:
         split: bool = False,
         progress: Progress | None = None,
     ):
-        """See `evaluate`; `n` is the number of the reference's pictures, or all of them up to `at_most`."""
+        """See `evaluate`; `n` is the number of the reference's pictures, or all of them up to `at_most`; `steps` and
+        `prompts` are for a reference that is a model."""
         if batch < 1:
             raise ValueError(f"batch is at least 1, not {batch}.")
         self.wanted = None if scores is None else chosen([scores] if isinstance(scores, str) else scores)
         self.seed, self.batch, self.cache, self.progress = seed, batch, cache, progress
         self.device = pick_device(device)
         self.sharing = Sharing.of_group() if split else Sharing()
-        ask = Asking(n, size, channels, seed, device=str(self.device), at_most=at_most)
+        how = {} if steps is None else {"steps": steps}
+        ask = Asking(n, size, channels, seed, None, prompts, how, str(self.device), apart=True, at_most=at_most)
         self.reference = None if reference is None else opened(reference, ask, called="the reference")
         self._features = None if isinstance(features, str) and features == "auto" else self._opened(features)
         self._theirs: _Seen | None = None
@@ -195,15 +207,16 @@ class Yardstick:
         side, notes = fitting(side, features)
         pictures = side.pictures
         if pictures is None:
-            told = Told(side.name, None, f"statistics of {len(side.statistics['mu'])} features", side.digest)
+            told = Told(side.name, None, f"statistics of {len(side.statistics['mu'])} features", side.identity())
             return _Seen(sets.as_set(side, None, features), told, notes)
         found = self._gathered(side, features, cached)
         if found is None:  # this process only helps
             return _Seen(Set(side.name, 0), Told(side.name, None), notes)
         text = sets.texts(pictures, found, features) if self._reads_text(features) else None
-        told = Told(side.name, len(found.rows), kinds_of(found), side.digest or caching.digest(pictures),
+        told = Told(side.name, len(found.rows), kinds_of(found), side.identity(),
                     tuple(sorted(found.reasons)), pictures.how())  # fmt: skip
-        return _Seen(sets.as_set(side, found, features, text), told, [*notes, *pictures.notes()])
+        gaussian = Gaussian.of(found.features) if self._fits(found) else None
+        return _Seen(sets.as_set(side, found, features, text, gaussian), told, [*notes, *pictures.notes()])
 
     def _gathered(self, side: Side, features: Features, cached: bool) -> Gathered | None:
         """What was seen, out of the cache where it is kept; None in processes that only help."""
@@ -218,6 +231,12 @@ class Yardstick:
             caching.keep(place, found, {"pictures": side.name, "features": features.name, "digest": features.digest})
         return found
 
+    def _fits(self, found: Gathered) -> bool:
+        """Whether a covariance is wanted: for scores by name, else up to 2 GB of it."""
+        if self.wanted is None:
+            return found.features.shape[1] <= WIDEST
+        return any("gaussian" in score.needs for score in self.wanted)
+
     def _reads_text(self, features: Features) -> bool:
         asked = self.wanted is None or any("text" in score.needs for score in self.wanted)
         return asked and type(features).text is not Features.text
@@ -227,13 +246,11 @@ class Yardstick:
     ) -> tuple[list[Line], dict[str, str]]:
         """The numbers, and why others are left out. ValueError for one that is asked for by name."""
         lines, left_out = [], {}
-        there = [s.pictures for s in (side, self.reference) if s is not None and s.pictures is not None]
-        classes = max((pictures.num_classes for pictures in there), default=0)
         for score in SCORES.values() if self.wanted is None else self.wanted:
             reason = lacking(score, ours, theirs, features)
             if reason and self.wanted is not None:
                 raise ValueError(f"The score '{score.name}' cannot be had: {reason}.")
-            reason = reason or (None if self.wanted is not None else inapt(score, ours, classes, features))
+            reason = reason or (None if self.wanted is not None else inapt(score, ours, features))
             try:
                 if reason is None:
                     lines.append(_line(score, features, ours, theirs, self.seed))

@@ -8,6 +8,9 @@ from fewstep.evaluation.report import Line
 from fewstep.evaluation.scores import SCORES
 from fewstep.evaluation.types import Features, Need, Score, Set
 
+PLENTY = 50_000
+"""Pictures with which Fréchet distances are published."""
+
 STATISTICS: dict[Need, str] = {
     "spatial": "it needs mu_s and sigma_s, or pictures, and {name} has neither",
     "logits": "it needs pictures, and {name} holds statistics only",
@@ -50,22 +53,32 @@ def lacking(score: Score, samples: Set, reference: Set | None, features: Feature
     for need in LACKING:
         for side in _asked(score, need, samples, reference):
             if _held(side, need) is None:
+                if need == "gaussian" and side.features is not None:
+                    return f"the covariance of {features.dimension:,} numbers is large: ask for the score by name"
                 words = LACKING | (STATISTICS if side.features is None else {})
                 return words[need].format(name=side.name, features=features.name)
-    least = score.at_least(features.dimension)
-    for side in (samples, reference if "reference" in score.needs else None):
+    sides = (samples, reference if "reference" in score.needs else None)
+    for side, least in zip(sides, score.at_least, strict=True):
         if side is not None and side.features is not None and side.n < least:
             return f"it needs {least} pictures, and {side.name} holds {side.n}"
+    widths = {side.features.shape[1] for side in sides if side is not None and side.features is not None}
+    if len(widths) > 1:
+        return (f"{features.name} sees {' and '.join(map(str, sorted(widths)))} numbers a picture in the two sets: "
+                "choose one size with --size and --channels, or features that resize (--features)")  # fmt: skip
     return None
 
 
-def inapt(score: Score, samples: Set, classes: int, features: Features) -> str | None:
+def inapt(score: Score, samples: Set, features: Features) -> str | None:
     """Why a score that can be had would say nothing, unless it is asked for by name."""
-    if score.name == "cmmd" and not features.name.startswith("clip"):
+    if score.name == "cmmd" and type(features).text is Features.text:
         return "it is defined for CLIP's features (--features clip)"
     if score.name == "energy" and not features.parts:
         return "it is meant for the features 'simple'"
-    if score.name == "agreement" and (samples.logits is None or samples.logits.shape[1] != classes):
+    if (
+        score.name == "agreement"
+        and samples.classes is None
+        and (samples.logits is None or samples.logits.shape[1] != len(samples.class_names))
+    ):
         return f"the classes that {features.name} reads are not those of the labels"
     return None
 
@@ -77,10 +90,12 @@ def unfair(lines: Iterable[Line], samples: Set, reference: Set | None, features:
     seen = [side for side in sides if side.gaussian is None or side.gaussian.n]  # not the statistics of a file
     if len(sides) == 2 and sides[0].n != sides[1].n:
         notes.append(f"{sides[0].n:,} samples, {sides[1].n:,} pictures in the reference: say both beside the numbers.")
-    few = {(side.name, side.n, fair): line.title for line in lines for side in seen
-           if side.n < (fair := SCORES[line.name].fair(features.dimension))}  # fmt: skip
-    for (name, n, fair), title in few.items():
-        notes.append(f"{title} is biased: {name} holds {n:,} pictures, and from {fair:,} on it is fair; compare it "
+    few = [side for side in seen if side.n < PLENTY]
+    for title in dict.fromkeys(line.title for line in lines if SCORES[line.name].shrinks and few):
+        rank = [side for side in few if side.n <= features.dimension]
+        said = " and ".join(f"{side.name} {side.n:,}" for side in few)
+        short = f", fewer than the {features.dimension + 1:,} that a full covariance needs" if rank else ""
+        notes.append(f"{title} is too large by what shrinks as there are more pictures ({said}{short}): compare it "
                      "with others of the same numbers only.")  # fmt: skip
     return notes
 

@@ -4,12 +4,14 @@
 
 KID (Bińkowski et al. 2018): k(x, y) = (x·y / d + 1)³, expectations over pairs of different pictures, so without bias
 at any n. The mean over 100 subsets of 1,000, the numbers of torch-fidelity and torchmetrics; papers often print it
-times 1,000. Sets of 1,000 or fewer are taken whole; their standard error is the jackknife's, of 20 shares left out.
+times 1,000. Sets of 1,000 or fewer are taken whole. The standard error is that of a U-statistic (Hoeffding 1948).
 
 CMMD (Jayasumana et al. 2024): k(x, y) = exp(−|x − y|² / 2σ²) of CLIP's embeddings at length 1, σ = 10, times 1,000,
 over all pairs with a picture's pair with itself among them, as published: two sets of one distribution score a little
 above 0.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,33 +21,29 @@ from fewstep.evaluation.types import Value
 from fewstep.tensors import EVALUATE, rng
 
 SUBSETS, SUBSET = 100, 1000
-SHARES = 20
+FEW = 20
+"""Pictures below which an error says nothing."""
 SIGMA, SCALE = 10, 1000
 
 
 def kid(x: NDArray, y: NDArray, seed: int = 0, subsets: int = SUBSETS, size: int = SUBSET) -> Value:
     """The mean KID of x (n, d) and y (m, d) over random subsets of `size`, with its standard error.
 
-    The error tells how far the value may lie from that of endlessly many pictures; it is None below 20 pictures, and
-    where of two sets only one is larger than a subset. ValueError for fewer than two pictures.
+    The error tells how far the value may lie from that of endlessly many pictures; it is None below 20 pictures.
+    ValueError for fewer than two.
     """
-    n = min(len(x), len(y))
-    if n < 2:
-        raise ValueError(f"KID compares pairs of pictures of a set; it needs two or more in each, not {n}.")
-    if max(len(x), len(y)) <= size:
-        x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-        return Value(cubic_mmd(x, y), _jackknife(x, y) if n >= SHARES else None)
-    size = min(size, n)
-    draws = []
-    for subset in range(subsets):
-        stream = rng(seed, EVALUATE, 1, subset)
-        draws.append(cubic_mmd(_drawn(x, size, stream), _drawn(y, size, stream)))
-    return Value(float(np.mean(draws)), _standard_error(draws, size / n))
-
-
-def cubic_mmd(x: Floats, y: Floats) -> float:
-    """The unbiased MMD² of x (n, d) and y (m, d) for the kernel (x·y / d + 1)³."""
-    return _mean_of_pairs(_cubic(x, x)) + _mean_of_pairs(_cubic(y, y)) - 2 * float(_cubic(x, y).mean())
+    n, m = len(x), len(y)
+    if min(n, m) < 2:
+        raise ValueError(f"KID compares pairs of pictures of a set; it needs two or more in each, not {min(n, m)}.")
+    if max(n, m) <= size:
+        draws = [_Draw.of(np.asarray(x, np.float64), np.asarray(y, np.float64))]
+    else:
+        size = min(size, n, m)
+        streams = (rng(seed, EVALUATE, 1, subset) for subset in range(subsets))
+        draws = [_Draw.of(_drawn(x, size, stream), _drawn(y, size, stream)) for stream in streams]
+    values = [draw.value for draw in draws]
+    error = _standard_error(draws, n, m) if min(n, m) >= FEW else None
+    return Value(float(np.mean(values)), error)
 
 
 def _cubic(x: Floats, y: Floats) -> Floats:
@@ -53,31 +51,55 @@ def _cubic(x: Floats, y: Floats) -> Floats:
     return inner * inner * inner
 
 
-def _mean_of_pairs(kernel: Floats) -> float:
-    n = len(kernel)
-    return float(kernel.sum() - np.trace(kernel)) / (n * (n - 1))
-
-
 def _drawn(points: NDArray, size: int, stream: np.random.Generator) -> Floats:
     rows = np.sort(stream.choice(len(points), size, replace=False))  # in the order of the file, which may be a memmap
     return np.asarray(points[rows], dtype=np.float64)
 
 
-def _standard_error(draws: list[float], share: float) -> float | None:
-    """Of the mean of draws that each see a share of the pictures.
+class _Draw(NamedTuple):
+    """The MMD² of two subsets, and how it varies: in Hoeffding's decomposition each picture adds a part of its own, of
+    variance σ²/4, and each pair of pictures another, of variance ζ."""
 
-    Draws share pictures: their variance is σ² (1 − share), and that of their mean σ² (share + 1 / draws), nearly.
-    """
-    if share >= 1 or len(draws) < 2:
-        return None
-    return float(np.std(draws, ddof=1) * np.sqrt(share / (1 - share) + 1 / len(draws)))
+    value: float
+    own: NDArray[np.float64]
+    """(σ_x², σ_y²)."""
+    pairs: NDArray[np.float64]
+    """(ζ_xx, ζ_yy, ζ_xy)."""
+
+    @classmethod
+    def of(cls, x: Floats, y: Floats) -> "_Draw":
+        xx, yy, xy = _apart(_cubic(x, x)), _apart(_cubic(y, y)), _cubic(x, y)
+        pairs = np.array([_interaction(xx), _interaction(yy), _interaction(xy)])
+        own = [_own_part(xx, xy, pairs[0], pairs[2]), _own_part(yy, xy.T, pairs[1], pairs[2])]
+        return cls(float(xx.mean() + yy.mean() - 2 * xy.mean()), 4 * np.array(own), pairs)
 
 
-def _jackknife(x: Floats, y: Floats) -> float:
-    """The standard error from how the value changes as a share of the pictures of both sets is left out."""
-    shares = range(SHARES)
-    draws = [cubic_mmd(*(points[np.arange(len(points)) % SHARES != i] for points in (x, y))) for i in shares]
-    return float(np.std(draws) * np.sqrt(SHARES - 1))
+def _apart(kernel: Floats) -> Floats:
+    """The kernel (n, n) with each picture's value with itself replaced by the mean of its row without it."""
+    n = len(kernel)
+    np.fill_diagonal(kernel, (kernel.sum(1) - np.diagonal(kernel)) / (n - 1))
+    return kernel
+
+
+def _interaction(kernel: Floats) -> float:
+    """The mean square of what is left of a kernel (n, m) without the means of its rows and columns."""
+    left = kernel - kernel.mean(1, keepdims=True)
+    left -= left.mean(0)
+    return float((left * left).mean())
+
+
+def _own_part(own: Floats, cross: Floats, zeta: float, zeta_cross: float) -> float:
+    """The variance over pictures of E k(x, x') − E k(x, y), without what comes of taking means over few others."""
+    seen = own.mean(1) - cross.mean(1)
+    return max(0.0, float(seen.var(ddof=1) - zeta / own.shape[1] - zeta_cross / cross.shape[1]))
+
+
+def _standard_error(draws: list[_Draw], n: int, m: int) -> float:
+    """Of the mean of draws from n and m pictures: the variance of the MMD² of all of them, and that of having drawn."""
+    (x, y), (xx, yy, xy) = np.mean([draw.own for draw in draws], 0), np.mean([draw.pairs for draw in draws], 0)
+    whole = x / n + y / m + 2 * xx / (n * (n - 1)) + 2 * yy / (m * (m - 1)) + 4 * xy / (n * m)
+    drawing = np.var([draw.value for draw in draws], ddof=1) / len(draws) if len(draws) > 1 else 0.0
+    return float(np.sqrt(whole + drawing))
 
 
 def cmmd(x: NDArray, y: NDArray) -> float:

@@ -12,7 +12,7 @@ statistics, which are of more pictures, and neighbours the pictures.
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from torch import Tensor
 
 from fewstep.codec import nearest
 from fewstep.conditions import Asked
+from fewstep.evaluation.features.seeing import digest_of
 from fewstep.evaluation.pictures import Drawn, Given, Pictures, Stored, resized
+from fewstep.evaluation.telling import drawn_labels, drawn_prompts
 from fewstep.formats.download import is_url
 from fewstep.formats.hub import is_id
 from fewstep.formats.load import bundled, load, local, locate
@@ -31,12 +33,14 @@ from fewstep.images import Data, Images
 from fewstep.images.arrays import read_arrays
 from fewstep.images.bundled import BUNDLED
 from fewstep.images.decoding import SUFFIXES
-from fewstep.images.sources import missing
+from fewstep.images.sources import Source, missing
 from fewstep.model import Model
-from fewstep.model.asking import label_of
 
 DRAWN = 10_000
 """The most pictures that a model draws unless told how many; less where the reference has less."""
+
+APART = 1 << 32
+"""The number of the first picture that a reference draws: its noise is never that of the samples."""
 
 STATISTICS = ("mu", "sigma", "mu_s", "sigma_s")
 
@@ -57,7 +61,14 @@ class Side:
     statistics: Mapping[str, NDArray] = field(default_factory=dict)
     """mu (d,), sigma (d, d), mu_s, sigma_s, of features that the file does not name."""
     digest: str = ""
-    """16 hex digits over the statistics, or a model's weights; of pictures they are found by `caching.digest`."""
+    """16 hex digits over a model's weights."""
+
+    def identity(self) -> str:
+        """16 hex digits that are others where the pictures, the statistics or the model's weights are; "" where that is
+        not known."""
+        marks = [self.digest, *(_mark(values.tobytes()) for values in self.statistics.values())]
+        marks = [mark for mark in (*marks, self.pictures.digest if self.pictures else "") if mark]
+        return _mark(" ".join(marks).encode()) if len(marks) > 1 else "".join(marks)
 
 
 @dataclass(frozen=True)
@@ -73,15 +84,23 @@ class Asking:
     seed: int = 0
     """Of the choice of n among more, and of what a model draws."""
     labels: Asked = None
-    """Classes by number or name, taken in turn; None or "all": every class; "reference": as the reference has them."""
+    """Classes by number or name, taken in turn. A model: None or "all" is every class, "reference" as the reference has
+    them. Stored pictures: what they were asked for; None is what they come with."""
     prompts: Sequence[str] | None = None
-    """Taken in turn; None: the captions of the reference."""
+    """Taken in turn; None: a model takes the captions of the reference, stored pictures their own."""
     how: Mapping[str, Any] = field(default_factory=dict)
     """The other keywords of `Model.sample`: steps, times, guidance, sampler."""
     device: str = "auto"
     """Where a model draws."""
+    apart: bool = False
+    """Whether it is a reference: a model then draws other noise and takes no prompts amiss, and stored pictures keep
+    their own labels and captions."""
     at_most: int | None = None
     """All there are up to so many, in the place of n; stored pictures only."""
+
+
+def _mark(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def opened(what: Named, ask: Asking, *, called: str, beside: Side | None = None, drawn: bool = False) -> Side:
@@ -93,10 +112,10 @@ def opened(what: Named, ask: Asking, *, called: str, beside: Side | None = None,
         return _drawn(what, called, ask, beside)
     if isinstance(what, Tensor | np.ndarray):
         data = Data(called, size=ask.size, channels=ask.channels)
-        return Side(called, Stored(data, ask.n, ask.seed, Given(what, called), ask.at_most))
+        return _pictures(data, ask, Given(what, called), called)
     if isinstance(what, Images):
         data = resized(what.data, ask.size, ask.channels)
-        return Side(data.path, Stored(data, ask.n, ask.seed, what.origin, ask.at_most))
+        return _pictures(data, ask, what.origin)
     if isinstance(what, Data):
         return _stored(what, ask)
     name = os.fspath(what)
@@ -146,14 +165,29 @@ def _stored(data: Data, ask: Asking) -> Side:
     data = resized(data, ask.size, ask.channels)
     path = Path(data.path).expanduser()
     if path.suffix.lower() != ".npz" or not path.is_file():
-        return Side(data.path, Stored(data, ask.n, ask.seed, None, ask.at_most))
+        return _pictures(data, ask)
     present, statistics = read_arrays(path, STATISTICS)
     if statistics:
         _check(statistics, data.path)
-    alone = bool(statistics) and not {"images", "arr_0"} & set(present)
-    mark = hashlib.blake2b(b"".join(values.tobytes() for values in statistics.values()), digest_size=8).hexdigest()
-    pictures = None if alone else Stored(data, ask.n, ask.seed, None, ask.at_most)
-    return Side(data.path, pictures, statistics, mark if alone else "")
+    if statistics and not {"images", "arr_0"} & set(present):
+        _require_still(ask, data.path)
+        return Side(data.path, None, statistics)
+    return replace(_pictures(data, ask), statistics=statistics)
+
+
+def _pictures(data: Data, ask: Asking, origin: Source | None = None, name: str | None = None) -> Side:
+    """Pictures that are there."""
+    name = data.path if name is None else name
+    _require_still(ask, name)
+    labels, prompts = (None, None) if ask.apart else (ask.labels, ask.prompts)
+    return Side(name, Stored(data, ask.n, ask.seed, origin, ask.at_most, labels, prompts))
+
+
+def _require_still(ask: Asking, name: str) -> None:
+    """ValueError where a model is asked how to draw, and there is none."""
+    if ask.how:
+        raise ValueError(f"How a model draws ({', '.join(ask.how)}) was said of {name}, which is no model. (A "
+                         "reference that is a model is told its steps with --reference-steps.)")  # fmt: skip
 
 
 def _check(statistics: Mapping[str, NDArray], where: str) -> None:
@@ -171,52 +205,17 @@ def _check(statistics: Mapping[str, NDArray], where: str) -> None:
 
 def _drawn(model: Model, name: str, ask: Asking, beside: Side | None, *, named: str | None = None) -> Side:
     other = beside.pictures if beside else None
+    if ask.n is not None and ask.n < 1:
+        raise ValueError(f"{ask.n} pictures are asked for: {name} draws one or more.")
     n = ask.n or min(DRAWN, len(other) if other is not None else DRAWN)
-    prompts = _prompts(model, name, ask.prompts, n, other)
-    labels = _labels(model, ask.labels, n, other)
-    pictures = Drawn(model, name, n, seed=ask.seed, labels=labels, prompts=prompts, how=ask.how)
-    return Side(name, pictures, digest="" if named is None else weights_digest(named))
-
-
-def _prompts(
-    model: Model, name: str, prompts: Sequence[str] | None, n: int, other: Pictures | None
-) -> list[str] | None:
-    if not model.design.condition.words:
-        if prompts:
-            raise ValueError(f"{name} knows no words, so it takes no prompts.")
-        return None
-    if prompts:
-        return [prompts[i % len(prompts)] for i in range(n)]
-    said = None if other is None else other.captions
-    if other is None or said is None:
-        raise ValueError(f"{name} is told what to draw in words: give a file of prompts (--prompts), or a reference "
-                         "whose pictures have captions.")  # fmt: skip
-    return [said[i] for i in _spread(len(other), n)]
-
-
-def _labels(model: Model, labels: Asked, n: int, other: Pictures | None) -> NDArray[np.int64] | None:
-    count = model.num_classes
-    if not count:
-        if labels is not None:
-            raise ValueError("This model has no classes: it takes no labels.")
-        return None
-    if labels is None or (isinstance(labels, str) and labels == "all"):
-        return np.arange(n) % count
-    if isinstance(labels, str) and labels == "reference":
-        if other is None or other.labels is None or other.num_classes != count:
-            raise ValueError(
-                f"Labels like the reference's need a reference with labels of the model's {count} classes."
-            )
-        return other.labels[_spread(len(other), n)]
-    asked: Any = labels
-    words = [asked] if isinstance(asked, str) or np.ndim(asked) == 0 else list(asked)
-    numbers = [label_of(word, model.design) for word in words]
-    return np.array([numbers[i % len(numbers)] for i in range(n)], np.int64)
-
-
-def _spread(total: int, n: int) -> NDArray[np.int64]:
-    """n rows spread evenly over `total`; more than there are: in turn."""
-    return np.arange(n) * total // n if n <= total else np.arange(n) % total
+    said = None if ask.apart and not model.design.condition.words else ask.prompts
+    prompts = drawn_prompts(model, name, said, n, other)
+    labels = drawn_labels(model, ask.labels, n, other)
+    pictures = Drawn(
+        model, name, n, seed=ask.seed, first=APART * ask.apart, labels=labels, prompts=prompts, how=ask.how
+    )
+    digest = digest_of(model.denoiser.network.state_dict()) if named is None else weights_digest(named)
+    return Side(name, pictures, digest=digest)
 
 
 def weights_digest(name: str) -> str:

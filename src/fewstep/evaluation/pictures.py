@@ -6,10 +6,12 @@
 Sizes and channels may be mixed here, unlike in training, because most features resize every picture for themselves.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from pathlib import PurePath
 from typing import Any, final
 
@@ -18,6 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fewstep.conditions import Asked
+from fewstep.evaluation.telling import asked_labels, in_turn, shortly
 from fewstep.images import Damaged, Data, to_uint8
 from fewstep.images.arrays import Arrays, as_nhwc
 from fewstep.images.decoding import fitted
@@ -35,10 +39,15 @@ class Pictures(ABC):
     """How a message calls them."""
     labels: NDArray[np.int64] | None = None
     """(n,), or None without labels."""
-    num_classes: int = 0
-    """How many classes the labels count; 0 without."""
+    class_names: tuple[str, ...] = ()
+    """What the labels count: label k is class k of these."""
     reasons: dict[str, str]
     """Damaged files found so far, and why."""
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes the labels count; 0 without."""
+        return len(self.class_names)
 
     @property
     def captions(self) -> list[str] | None:
@@ -52,8 +61,20 @@ class Pictures(ABC):
     def read(self, rows: range) -> list[Tensor | None]:
         """These pictures, uint8 (C, H, W) each. Raises ValueError where too many are damaged."""
 
-    def stamp(self) -> Iterable[str]:
-        """What changes when the pictures do; nothing where that is not known."""
+    def contents(self) -> Iterable[str]:
+        """A line a picture that changes exactly when it does, whatever holds it; nothing where that is not known."""
+        return ()
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits over `contents`; "" where they are not known. Files are read once more for it."""
+        found, lines = hashlib.blake2b(digest_size=8), 0
+        for lines, line in enumerate(self.contents(), 1):  # noqa: B007
+            found.update(f"{line}\n".encode())
+        return found.hexdigest() if lines else ""
+
+    def names(self) -> Iterable[str]:
+        """Of the files, as they are told where one is damaged; nothing where there are no files."""
         return ()
 
     def notes(self) -> list[str]:
@@ -77,22 +98,26 @@ class Stored(Pictures):
     """Pictures that are there: all of them, or n drawn at random from the seed."""
 
     def __init__(self, data: Data, n: int | None = None, seed: int = 0, origin: Source | None = None,
-                 at_most: int | None = None):  # fmt: skip
+                 at_most: int | None = None, labels: Asked = None, prompts: Sequence[str] | None = None):  # fmt: skip
+        """`labels` (classes by number or name) and `prompts` say what was asked for: one for each, or in turn; left out
+        they are those that the pictures come with."""
         self.name, self.data, self.reasons = data.path, data, {}
         self._source = source(data) if origin is None else origin
         n = min(at_most, len(self._source)) if n is None and at_most is not None else n
         self._rows = chosen(len(self._source), n, seed, data.path)
-        self._whole = n is None or n == len(self._source)
-        labels = self._source.labels
-        self.labels = None if labels is None else labels[self._rows]
-        self.num_classes = len(self._source.class_names)
+        known, self.class_names = self._source.labels, tuple(self._source.class_names)
+        if labels is not None:
+            known, self.class_names = asked_labels(labels, self.class_names, len(self._source), self.name)
+        self.labels = None if known is None else known[self._rows]
+        holds = f"prompts, and {self.name} holds {len(self._source)} pictures"
+        self._prompts = None if prompts is None else in_turn(prompts, len(self._source), holds)
 
     def __len__(self) -> int:
         return len(self._rows)
 
     @property
     def captions(self) -> list[str] | None:
-        said = None if self.data.captions is False else self._source.captions
+        said = self._prompts or (None if self.data.captions is False else self._source.captions)
         return None if said is None else [said[i] or "" for i in self._rows]
 
     def read(self, rows: range) -> list[Tensor | None]:
@@ -111,23 +136,26 @@ class Stored(Pictures):
         return torch.from_numpy(np.require(pixels.transpose(2, 0, 1), requirements=["C", "W"]))
 
     def require_sound(self, reasons: dict[str, str]) -> None:
-        """Raises ValueError where more than 1% of the files are damaged, as training does."""
-        if len(reasons) > 0.01 * len(self._source):
-            raise ValueError(too_many(self.data, reasons, len(self._source)))
+        """Raises ValueError where more than 1% of the files are damaged, as training does.
 
-    def stamp(self) -> Iterable[str]:
+        Of n that were chosen three deviations more, so that few damaged among many are not refused by bad luck.
+        """
+        expected = 0.01 * len(self)
+        if len(reasons) > expected + (3 * expected**0.5 if len(self) < len(self._source) else 0):
+            raise ValueError(too_many(self.data, reasons, len(self)))
+
+    def contents(self) -> Iterable[str]:
         yield f"size {self.data.size} channels {self.data.channels}"
-        yield from self._source.stamp()
-        if not self._whole:
-            yield f"rows {self._rows.tolist()}"
+        for i in self._rows.tolist():
+            yield self._source.content(i)
 
     def notes(self) -> list[str]:
-        jpeg = sum(PurePath(str(name).split(" in ")[0]).suffix.lower() in (".jpg", ".jpeg") for name in self._names())
+        jpeg = sum(PurePath(str(name).split(" in ")[0]).suffix.lower() in (".jpg", ".jpeg") for name in self.names())
         cut = f"{self.name}: resized and cropped to {self.data.size}×{self.data.size} before the features saw them."
         lossy = f"{self.name}: {jpeg} of {len(self)} are JPEG, whose compression moves Fréchet distances; use PNG."
         return [cut] * (self.data.size is not None) + [lossy] * bool(jpeg)
 
-    def _names(self) -> Iterable[str]:
+    def names(self) -> Iterable[str]:
         return (self._source.names[int(i)] for i in self._rows)
 
 
@@ -161,14 +189,17 @@ class Drawn(Pictures):
         n: int,
         *,
         seed: int = 0,
+        first: int = 0,
         labels: NDArray[np.int64] | None = None,
         prompts: Sequence[str] | None = None,
         how: Mapping[str, Any] | None = None,
     ):
         """`labels` and `prompts` are one for each; `how` the other keywords of `Model.sample`."""
-        self.name, self.reasons, self.labels, self.num_classes = name, {}, labels, model.num_classes
+        self.name, self.reasons, self.labels = name, {}, labels
+        names = model.design.class_names
+        self.class_names = tuple(names) if names else tuple(map(str, range(model.num_classes)))
         self._prompts = None if prompts is None else list(prompts)
-        self._model, self._n, self._seed, self._how = model, n, seed, dict(how or {})
+        self._model, self._n, self._seed, self._first, self._how = model, n, seed, first, dict(how or {})
 
     def __len__(self) -> int:
         return self._n
@@ -181,14 +212,26 @@ class Drawn(Pictures):
         part = slice(rows.start, rows.stop)
         asked: dict[str, Any] = {} if self.labels is None else {"labels": self.labels[part].tolist()}
         asked |= {} if self._prompts is None else {"prompts": self._prompts[part]}
-        x = self._model.sample(len(rows), first=rows.start, seed=self._seed, batch=len(rows), **asked, **self._how)
+        x = self._model.sample(len(rows), first=self._first + rows.start, seed=self._seed, batch=len(rows), **asked,
+                               **self._how)  # fmt: skip
         return list(torch.from_numpy(to_uint8(x)).permute(0, 3, 1, 2))
 
     def how(self) -> dict[str, Any]:
         sampler = self._how.get("sampler") or ("consistency" if self._model.consistent else None)
         levels = {} if sampler != "consistency" else {
             "times": tuple(self._model.times(self._how.get("steps"), self._how.get("times")))}  # fmt: skip
-        return {"seed": self._seed, **{k: v for k, v in self._how.items() if v is not None}, **levels}
+        first = {"first": self._first} if self._first else {}
+        return {"seed": self._seed, **first, **{k: v for k, v in self._how.items() if v is not None}, **levels,
+                **self._asked()}  # fmt: skip
+
+    def _asked(self) -> dict[str, Any]:
+        """The labels, where not every class is drawn in turn, and the prompts, in short."""
+        found: dict[str, Any] = {}
+        if self.labels is not None and not np.array_equal(self.labels, np.arange(self._n) % len(self.class_names)):
+            found["labels"] = shortly(self.labels.tolist())
+        if self._prompts is not None:
+            found["prompts"] = shortly(self._prompts)
+        return found
 
 
 def chosen(total: int, n: int | None, seed: int, name: str) -> NDArray[np.int64]:

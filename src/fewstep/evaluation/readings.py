@@ -10,6 +10,8 @@ The Inception Score depends on how many pictures share a p(y). As in OpenAI's ev
 by class. The published number is that of Inception's logits without their bias, over 1,008 classes.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,6 +55,15 @@ def agreement(logits: NDArray, labels: NDArray) -> Value:
         raise ValueError(f"Label {labels.max()} is none of the {logits.shape[1]} classes that these features read.")
     right = float((logits[asked].argmax(1) == labels[asked]).mean())
     return Value(100 * right, 100 * float(np.sqrt(right * (1 - right) / asked.sum())))
+
+
+def renumbered(labels: NDArray, names: Sequence[str], classes: Sequence[str] | None) -> NDArray:
+    """Labels (n,) of the classes `names` by their numbers among `classes`: label 0 of the folders 3 and 7 is the digit
+    3. −1 for a class that is not among them. Where either has no names a label is the number itself."""
+    if classes is None or not names:
+        return labels
+    table = [classes.index(name) if name in classes else -1 for name in names]
+    return np.array([*table, -1], np.int64)[labels]  # −1, no class, takes the last
 
 
 def spread(features: NDArray, labels: NDArray, real: NDArray, real_labels: NDArray) -> float:

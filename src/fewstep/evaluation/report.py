@@ -26,7 +26,7 @@ class Told:
     kind: str = ""
     """How large the pictures are, such as "28×28 grey"; or that only statistics are known."""
     digest: str = ""
-    """16 hex digits over the pictures or statistics (of a model: over its weights)."""
+    """16 hex digits over the pictures and statistics (of a model: over its weights); "" where they are not known."""
     damaged: tuple[str, ...] = ()
     """Files that were skipped."""
     how: Mapping[str, Any] = field(default_factory=dict)
@@ -138,6 +138,8 @@ class Report:
 
 def compare(reports: Sequence[Report]) -> str:
     """A table with a row a report. Raises ValueError where they were not taken with one measure."""
+    if not reports:
+        raise ValueError("There are no reports to compare.")
     first = reports[0]
     for other in reports[1:]:
         _require_same(first, other)
@@ -179,10 +181,17 @@ def _require_same(a: Report, b: Report) -> None:
                          f"{b.features} {b.features_digest}: scores of different features cannot be compared."
                          )  # fmt: skip
     ours, theirs = a.reference, b.reference
-    if ours and theirs and (ours.digest, ours.n) != (theirs.digest, theirs.n):
+    if bool(ours) != bool(theirs):
+        raise ValueError(f"Of {a.samples.name} and {b.samples.name} one was compared with a reference and one was not.")
+    if ours and theirs and (_measure(ours) != _measure(theirs) or not ours.digest):
         raise ValueError(f"{a.samples.name} was compared with {ours.name} ({ours.n} pictures, {ours.digest}) and "
                          f"{b.samples.name} with {theirs.name} ({theirs.n}, {theirs.digest}): scores against different "
-                         "references cannot be compared.")  # fmt: skip
+                         "references, or one that was drawn otherwise, cannot be compared.")  # fmt: skip
+
+
+def _measure(side: Told) -> tuple:
+    """What another report's reference must have alike."""
+    return side.digest, side.n, {name: str(_plain(value)) for name, value in side.how.items()}
 
 
 def _count(report: Report) -> str:

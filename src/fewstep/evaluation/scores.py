@@ -18,7 +18,7 @@ from fewstep.evaluation.energy import energy_distance
 from fewstep.evaluation.gaussians import frechet
 from fewstep.evaluation.kernels import cmmd, kid
 from fewstep.evaluation.neighbours import K_DENSITY, K_MANIFOLD, compared
-from fewstep.evaluation.readings import agreement, clip_score, inception_score, spread
+from fewstep.evaluation.readings import agreement, clip_score, inception_score, renumbered, spread
 from fewstep.evaluation.types import Need, Score, Set, Value
 
 INCEPTION, DINO, CLIP = "inception-2015", "dinov2-vitl14", "clip-vitl14-336"
@@ -77,17 +77,23 @@ def _needs(*needs: Need) -> frozenset[Need]:
     return frozenset(needs)
 
 
-def _least(n: int) -> Callable[[int], int]:
-    return lambda dimension: n
-
-
-def _full_rank(dimension: int) -> int:
-    return dimension + 1
-
-
-def _neighbourhood(name: str, k: int, better: Any) -> Score:
+def _neighbourhood(name: str, least: tuple[int, int], better: Any) -> Score:
     inception = {INCEPTION: f"{name} (Inception)"}
-    return Score(name, name, better, _needs("features", "reference"), _least(k + 1), _balls(name), published=inception)
+    return Score(name, name, better, _needs("features", "reference"), least, _balls(name), published=inception)
+
+
+def _agreement(samples: Set, reference: Set | None, seed: int) -> Value:
+    asked = samples.part("labels")
+    labels = renumbered(asked, samples.class_names, samples.classes)
+    if len(lost := asked[(asked >= 0) & (labels < 0)]):
+        raise ValueError(f"The class '{samples.class_names[lost[0]]}' of {samples.name} is none of those that these "
+                         f"features read: {', '.join(samples.classes or ())}.")  # fmt: skip
+    return agreement(samples.part("logits"), labels)
+
+
+def _spread(samples: Set, reference: Set, seed: int) -> float:
+    labels = renumbered(reference.part("labels"), reference.class_names, samples.class_names or None)
+    return spread(samples.part("features"), samples.part("labels"), reference.part("features"), labels)
 
 
 _GAUSSIANS, _POINTS = _needs("gaussian", "reference"), _needs("features", "reference")
@@ -95,26 +101,26 @@ _GAUSSIANS, _POINTS = _needs("gaussian", "reference"), _needs("features", "refer
 SCORES: dict[str, Score] = {
     score.name: score
     for score in (
-        Score("fd", "FD", "lower", _GAUSSIANS, _least(2), _both(frechet, "gaussian"), fair=_full_rank,
+        Score("fd", "FD", "lower", _GAUSSIANS, (2, 2), _both(frechet, "gaussian"), shrinks=True,
               published={INCEPTION: "FID", DINO: "FD-DINOv2"}),
-        Score("sfd", "sFD", "lower", _needs("spatial", "reference"), _least(2), _both(frechet, "spatial_gaussian"),
-              fair=_full_rank, published={INCEPTION: "sFID"}),
-        Score("kid", "KD", "lower", _POINTS, _least(2), _against(_kid), published={INCEPTION: "KID", DINO: "KD-DINOv2"},
+        Score("sfd", "sFD", "lower", _needs("spatial", "reference"), (2, 2), _both(frechet, "spatial_gaussian"),
+              shrinks=True, published={INCEPTION: "sFID"}),
+        Score("kid", "KD", "lower", _POINTS, (2, 2), _against(_kid), published={INCEPTION: "KID", DINO: "KD-DINOv2"},
               error="standard error"),
-        Score("cmmd", "MMD", "lower", _POINTS, _least(1), _both(cmmd, "features"), published={CLIP: "CMMD"}),
-        _neighbourhood("precision", K_MANIFOLD, "higher"),
-        _neighbourhood("recall", K_MANIFOLD, "higher"),
-        _neighbourhood("density", K_DENSITY, "higher"),
-        _neighbourhood("coverage", K_DENSITY, "higher"),
-        Score("is", "IS", "higher", _needs("logits"), _least(1), _inception, published={INCEPTION: "Inception Score"},
+        Score("cmmd", "MMD", "lower", _POINTS, (1, 1), _both(cmmd, "features"), published={CLIP: "CMMD"}),
+        _neighbourhood("precision", (K_MANIFOLD + 1, K_MANIFOLD + 1), "higher"),
+        _neighbourhood("recall", (K_MANIFOLD + 1, K_MANIFOLD + 1), "higher"),
+        _neighbourhood("density", (1, K_DENSITY + 1), "higher"),
+        _neighbourhood("coverage", (1, K_DENSITY + 1), "higher"),
+        Score("is", "IS", "higher", _needs("logits"), (1, 1), _inception, published={INCEPTION: "Inception Score"},
               error="deviation over parts of 5,000"),
-        Score("agreement", "agreement %", "higher", _needs("logits", "labels"), _least(1),
-              _of(agreement, "logits", "labels"), error="standard error"),
-        Score("spread", "spread", "near 1", _needs("features", "labels", "reference"), _least(2),
-              _both(spread, "features", "labels")),
-        Score("clip", "CLIP score", "higher", _needs("features", "text"), _least(1),
+        Score("agreement", "agreement %", "higher", _needs("logits", "labels"), (1, 1),
+              _agreement, error="standard error"),
+        Score("spread", "spread", "near 1", _needs("features", "labels", "reference"), (2, 2),
+              _against(_spread)),
+        Score("clip", "CLIP score", "higher", _needs("features", "text"), (1, 1),
               _of(clip_score, "features", "text"), error="standard error"),
-        Score("energy", "energy", "lower", _POINTS, _least(2), _against(_energy)),
+        Score("energy", "energy", "lower", _POINTS, (2, 2), _against(_energy)),
     )
 }  # fmt: skip
 """Every score by its name."""

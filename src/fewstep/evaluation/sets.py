@@ -42,7 +42,6 @@ class Gathered(NamedTuple):
     rows: NDArray[np.int64]
     """The sound ones."""
     features: NDArray[np.float32]
-    gaussian: Gaussian
     spatial: Gaussian | None
     logits: NDArray[np.float32] | None
     kinds: tuple[tuple[int, ...], ...]
@@ -54,6 +53,7 @@ class Gathered(NamedTuple):
 class _Heap:
     """Parts put together in their order."""
 
+    name: str
     total: int
     rows: list[int] = field(default_factory=list)
     arrays: dict[str, NDArray] = field(default_factory=dict)
@@ -66,6 +66,11 @@ class _Heap:
         features, spatial, logits = part.seen
         for name, values in (("features", features), ("logits", logits)):
             if values is not None:
+                if not np.isfinite(values).all():
+                    raise ValueError(f"Some features of {self.name} are not finite numbers: the pictures or the "
+                                     "features' weights are broken.")  # fmt: skip
+                if name in self.arrays and self.arrays[name].shape[1] != values.shape[1]:
+                    raise ValueError(_mixed(self.name, sorted(self.kinds | part.kinds)))
                 room = self.arrays.setdefault(name, np.empty((self.total, values.shape[1]), np.float32))
                 room[len(self.rows) : len(self.rows) + len(values)] = values
         if spatial is not None:
@@ -87,7 +92,7 @@ class _Heap:
         n = len(self.rows)
         arrays = {name: values[:n] for name, values in self.arrays.items()}
         rows, features = np.array(self.rows, np.int64), arrays["features"]
-        return Gathered(rows, features, Gaussian.of(features), self.spatial, arrays.get("logits"),
+        return Gathered(rows, features, self.spatial, arrays.get("logits"),
                         tuple(sorted(self.kinds)), self.reasons)  # fmt: skip
 
 
@@ -97,7 +102,7 @@ def gather(pictures: Pictures, features: Features, *, device: torch.device, batc
 
     Raises ValueError where too many are damaged, or where they are of several sizes that these features cannot join.
     """
-    total, heap = len(pictures), _Heap(len(pictures))
+    total, heap = len(pictures), _Heap(pictures.name, len(pictures))
     blocks = [range(start, min(start + batch, total)) for start in range(0, total, batch)]
     for turn in range(0, len(blocks), sharing.world):
         mine = blocks[turn + sharing.rank : turn + sharing.rank + 1]
@@ -141,7 +146,7 @@ def _joined(pictures: Pictures, kinds: dict[tuple[int, ...], list[int]], seen: d
             continue
         widths = {values.shape[1] for values in fields}
         if len(widths) > 1:
-            raise ValueError(_mixed(pictures, kinds))
+            raise ValueError(_mixed(pictures.name, kinds))
         out = torch.empty(n, widths.pop())
         for places, values in zip(kinds.values(), fields, strict=True):
             out[places] = values.float().cpu()
@@ -149,9 +154,9 @@ def _joined(pictures: Pictures, kinds: dict[tuple[int, ...], list[int]], seen: d
     return tuple(joined)
 
 
-def _mixed(pictures: Pictures, kinds: Iterable[tuple[int, ...]]) -> str:
+def _mixed(name: str, kinds: Iterable[tuple[int, ...]]) -> str:
     said = ", ".join(kind_of(kind) for kind in kinds)
-    return (f"{pictures.name} holds pictures of different kinds ({said}), and these features see each as it is: choose "
+    return (f"{name} holds pictures of different kinds ({said}), and these features see each as it is: choose "
             "one with --size and --channels, or features that resize (--features).")  # fmt: skip
 
 
@@ -168,8 +173,9 @@ def kinds_of(found: Gathered) -> str:
     return f"of {len(kinds)} kinds ({', '.join(kinds[:3])}{', …' if len(kinds) > 3 else ''})"
 
 
-def as_set(side: Side, found: Gathered | None, features: Features, text: Tensor | None = None) -> Set:
-    """The set of one side: its statistics, where the file has them, go before those of its pictures."""
+def as_set(side: Side, found: Gathered | None, features: Features, text: Tensor | None = None,
+           gaussian: Gaussian | None = None) -> Set:  # fmt: skip
+    """The set of one side: its statistics, where the file has them, go before `gaussian`, that of its pictures."""
     known = {name: _known(side, *keys) for name, keys in
              (("gaussian", ("mu", "sigma")), ("spatial", ("mu_s", "sigma_s")))}  # fmt: skip
     if found is None:
@@ -180,10 +186,12 @@ def as_set(side: Side, found: Gathered | None, features: Features, text: Tensor 
         side.name,
         len(found.rows),
         features=found.features,
-        gaussian=known["gaussian"] or found.gaussian,
+        gaussian=known["gaussian"] or gaussian,
         spatial_gaussian=known["spatial"] or found.spatial,
         logits=found.logits,
         labels=None if labels is None else labels[found.rows],
+        class_names=side.pictures.class_names,
+        classes=features.classes,
         text=None if text is None else text.float().cpu().numpy(),
         parts=features.parts,
     )

@@ -48,6 +48,10 @@ class Features(ABC):
     """d, the width of `Seen.features`."""
     parts: tuple[int, ...] = ()
     """Widths of the parts that the features are put together from, where an energy distance scales each for itself."""
+    classes: tuple[str, ...] | None = None
+    """What the logits stand for, by the names that data have for their classes; None where that is not known."""
+    lasting: bool = True
+    """Whether the digest stands for all that makes the numbers, so that what is seen may be kept on disk."""
 
     @abstractmethod
     def __call__(self, pictures: "Tensor") -> Seen:
@@ -81,6 +85,10 @@ class Set:
     """(n, classes)."""
     labels: NDArray[np.int64] | None = None
     """(n,), the label asked for, or the true one; −1 none."""
+    class_names: tuple[str, ...] = ()
+    """Of the labels."""
+    classes: tuple[str, ...] | None = None
+    """`Features.classes` of the features: of the logits."""
     text: NDArray[np.float32] | None = None
     """(n, d), CLIP's embeddings of the prompts asked for."""
     parts: tuple[int, ...] = ()
@@ -113,16 +121,16 @@ class Score:
     """Which way is better."""
     needs: frozenset[Need]
     """What it takes. "reference" means a second set: then both sets must have the rest, else the samples alone."""
-    at_least: Callable[[int], int]
-    """Features of dimension d -> how many pictures each set must have for the number to be defined."""
+    at_least: tuple[int, int]
+    """How many samples, and how many pictures of the reference, there must be for the number to be defined."""
     compute: Callable[[Set, Set | None, int], Value]
     """(samples, reference, seed) -> Value."""
     error: str = ""
     """What `Value.error` is, in words; "" where there is none."""
     published: Mapping[str, str] = field(default_factory=dict)
     """Features' name -> the title that papers use for this score of those features: {"inception-2015": "FID"}."""
-    fair: Callable[[int], int] = lambda dimension: 0
-    """Features of dimension d -> how many pictures make the number fair; with fewer it is defined, but biased."""
+    shrinks: bool = False
+    """Whether the number is too large by what shrinks as there are more pictures, as that of covariances is."""
 
     def title(self, features: Features) -> str:
         """The published title for the features that it was published with, else one that names features and digest.

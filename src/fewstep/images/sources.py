@@ -1,6 +1,7 @@
 """Where pictures lie: one interface over folders, zips, arrays, tables and tars, and how the right one is found."""
 
 import difflib
+import hashlib
 import re
 import zipfile
 import zlib
@@ -39,7 +40,11 @@ class Source(ABC):
 
     @abstractmethod
     def stamp(self) -> Iterable[str]:
-        """What changes when pictures are added, removed or changed."""
+        """What changes when pictures are added, removed or changed: of files size and time, which cost no read."""
+
+    @abstractmethod
+    def content(self, i: int) -> str:
+        """What changes exactly when picture i does: a hash of its bytes."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -63,6 +68,13 @@ class Compressed(Source):
     @abstractmethod
     def stream(self, i: int) -> BufferedIOBase:
         """The file of picture i, opened for reading."""
+
+    def content(self, i: int) -> str:
+        try:
+            with self.stream(i) as stream:
+                return hashlib.blake2b(stream.read(), digest_size=16).hexdigest()
+        except _UNREADABLE:
+            return "unreadable"
 
     def header(self, i: int) -> Header:
         with self._opened(i) as stream:

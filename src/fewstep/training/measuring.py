@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from fewstep.evaluation.evaluating import Yardstick
+from fewstep.evaluation.opening import Asking
+from fewstep.evaluation.telling import class_words
 from fewstep.networks.adapters import AutoencoderShape
 from fewstep.training.fit import Run
-from fewstep.training.previews import STEPS, WALK, drawn, how
+from fewstep.training.previews import STEPS, WALK, chosen, drawn, how
 
 BATCH, LATENT_BATCH = 64, 8
 """Pictures drawn at once, unless a micro-batch is smaller."""
@@ -40,7 +42,7 @@ class Measuring:
         try:
             if self.yardstick is None:
                 self.yardstick = self._yardstick()
-            line = self.yardstick(self._drawn(self.asked.n)).scores[0]
+            line = self.yardstick(*self._drawn(self.asked.n)).scores[0]
         except (
             ValueError,
             OSError,
@@ -58,14 +60,18 @@ class Measuring:
         return Yardstick(run.images, features=asked.features, scores=asked.by, at_most=asked.n,
                          device=str(run.device))  # fmt: skip
 
-    def _drawn(self, n: int) -> Tensor:
-        """Pictures (n, C, H, W) in [-1, 1]."""
+    def _drawn(self, n: int) -> tuple[Tensor, Asking]:
+        """Pictures (n, C, H, W) in [-1, 1], and what they were asked for."""
         assert self.asked is not None
         run, model, steps = self.run, self.run.model(), self.asked.steps
         batch = min(LATENT_BATCH if run.recipe.latent else BATCH, run.recipe.micro_batch or BATCH)
+        device = str(run.device)
         if not run.recipe.latent:
             labels = None if not model.num_classes else torch.arange(n) % model.num_classes
-            return model.sample(n, seed=run.recipe.seed, labels=labels, batch=batch, **how(run, model, steps))
+            x = model.sample(n, seed=run.recipe.seed, labels=labels, batch=batch, **how(run, model, steps))
+            return x, Asking(labels=None if labels is None else class_words(model, labels), device=device)
         steps = steps or (STEPS[0] if model.consistent else WALK)
         parts = [range(start, min(start + batch, n)) for start in range(0, n, batch)]
-        return torch.cat([drawn(run, model, n, rows, steps) for rows in parts])
+        x = torch.cat([drawn(run, model, n, rows, steps) for rows in parts])
+        captions = run.images.captions
+        return x, Asking(prompts=None if captions is None else [captions[i] for i in chosen(run, n)], device=device)

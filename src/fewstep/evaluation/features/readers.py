@@ -22,6 +22,8 @@ from fewstep.evaluation.types import Seen
 
 BUNDLED = ("mnist", "digits")
 
+DIGITS = tuple("0123456789")
+
 
 def bundled(name: str) -> Path:
     """Where a reader that comes with the package lies."""
@@ -119,7 +121,7 @@ class Readings(Network):
         self.size = reader.size
         resize = f"grey, {self.size}×{self.size} bilinear, antialiased where pictures shrink"
         super().__init__(name, reader, device, resize, reader.head.in_features)
-        self.reader = reader
+        self.reader, self.classes = reader, DIGITS
 
     def see(self, pictures: Tensor) -> Seen:
         features = self.reader.features(signed(fitted(grey(pictures), self.size)))
