@@ -3,12 +3,13 @@ name, and with training made small."""
 
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import stand_ins
 
-from fewstep.cli import main
+from fewstep.cli import VERBS, main
 
 DOCS = Path(__file__).parents[1] / "docs"
 pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="a built package has no docs beside it")
@@ -79,3 +80,34 @@ def smaller(arguments: list[str]) -> list[str]:
     if recipe.startswith(("digits-", "mnist-")) or (recipe.endswith(".py") and not recipe.startswith("sdxl")):
         return [*SMALL, *QUICK]
     return [*SMALL, *NARROW, *(NETWORK if "paper" in recipe else [])]
+
+
+class Understood(Exception):
+    """A command was parsed; it is not run."""
+
+
+def parsed(module, monkeypatch):
+    real = module.parse
+
+    def parse(*args, **kwargs):
+        real(*args, **kwargs)
+        raise Understood
+
+    monkeypatch.setattr(module, "parse", parse)
+
+
+@pytest.mark.parametrize("page", sorted(["../README.md", *(path.name for path in DOCS.glob("*.md"))]))
+def test_every_command_on_every_page_is_understood(page, monkeypatch):
+    """Also those that are not run here: verbs, recipes and flags exist, and values are of their kind."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    commands = [part["command"] for part in PART.finditer(text) if part["command"]]
+    for verb in VERBS:
+        parsed(import_module(f"fewstep.cli.{verb}"), monkeypatch)
+    for command in commands:
+        verb, *arguments = shlex.split(command.replace("\\\n", " "), comments=True)[1:]
+        if verb == "train" and not arguments[0].endswith(".py"):
+            with pytest.raises(Understood):
+                import_module("fewstep.cli.train").main(arguments)
+        elif verb != "train" and "..." not in command:
+            with pytest.raises(Understood):
+                import_module(f"fewstep.cli.{verb}").main(arguments)

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from unet_helpers import design_of, random_weights
 
+import fewstep
 from fewstep.formats.writing import write
 from fewstep.networks import UNetShape
 
@@ -57,3 +58,15 @@ def test_the_results_of_the_readme_are_those_of_the_docs():
     table = table[: next(i for i, line in enumerate(table) if "iCT" in line) + 3]
     start = readme.index(first)
     assert readme[start : start + len(table)] == table
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not README.exists(), reason="a built package has no README beside it")
+@pytest.mark.parametrize("calls", [1, 2])
+def test_the_bundled_model_is_read_as_the_readme_says(calls):
+    """Its agreement in the table, with the judge that comes with the package, up to rounding."""
+    rows = [line.split("|")[1:-1] for line in README.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    first = next(i for i, row in enumerate(rows) if "bundled as `mnist`" in row[0])
+    said = float(rows[first + calls - 1][2].strip(" *"))
+    found = fewstep.evaluate("mnist", features="mnist", scores="agreement", n=2000, steps=calls)
+    assert found["agreement"] == pytest.approx(said, abs=0.11)

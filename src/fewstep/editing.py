@@ -24,7 +24,7 @@ from fewstep.schedules import Schedule
 from fewstep.solvers import Estimate
 
 STROKE_TIMES = (5.38, 2.24)
-"""The paper's two times for stroke-guided generation (figure 12): how far a painting is noised, and the second
+"""The paper's two times for stroke-guided generation (figure 13): how far a painting is noised, and the second
 call."""
 
 LUMINANCE = (0.2989, 0.5870, 0.1140)
@@ -189,7 +189,7 @@ def redraw(
     clip: bool = True,
     **cond: Any,
 ) -> Tensor:
-    """Stroke-guided generation (SDEdit, Meng et al. 2021; Song et al. 2023, figure 12).
+    """Stroke-guided generation (SDEdit, Meng et al. 2021; Song et al. 2023, figure 13).
 
     The painting (n, C, H, W) is noised to times[0] and sampled from there: a smaller time keeps more of it.
     """

@@ -4,7 +4,7 @@
 
 EDM (Karras et al. 2022, table 1), for a variance-exploding schedule, σ_d the standard deviation of the data:
     c_skip = σ_d² / (t² + σ_d²)            c_out = t σ_d / √(t² + σ_d²)            c_in = 1 / √(t² + σ_d²)
-Boundary (Song et al. 2023, appendix C, eq. 25): the same shifted by t_min, so that D(x, t_min) = x:
+Boundary (Song et al. 2023, eq. 5, appendix C): the same shifted by t_min, so that D(x, t_min) = x:
     c_skip = σ_d² / ((t − t_min)² + σ_d²)  c_out = (t − t_min) σ_d / √(t² + σ_d²)  c_in as above
 Epsilon (F predicts z) and Velocity (F predicts α_t z − σ_t x_0; Salimans & Ho 2022), for any schedule:
     D = (x_t − σ_t F) / α_t                D = α_t x_t − σ_t F

@@ -2,7 +2,7 @@
 
     x_t = α_t x_0 + σ_t z,   z ~ N(0, I),   t in [t_min, t_max]
 
-Karras (variance exploding; Karras et al. 2022, table 1; Song et al. 2023, section 2):  α_t = 1, σ_t = t.
+Karras (variance exploding; Karras et al. 2022, table 1; Song et al. 2023, sections 2 and 4):  α_t = 1, σ_t = t.
 Discrete (DDPM; Ho et al. 2020):  α_t = √ᾱ_t, σ_t = √(1 − ᾱ_t),  ᾱ_t = Π_{i ≤ t} (1 − β_i),  t an index 0 … T − 1,
 and t = −1 the clean data.
 """

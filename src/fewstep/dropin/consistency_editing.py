@@ -1,4 +1,4 @@
-"""Editing without training (Song et al. 2023, Algorithm 4 and figure 12) as pipelines over diffusers' components.
+"""Editing without training (Song et al. 2023, Algorithm 4 and figure 13) as pipelines over diffusers' components.
 
 What is known of a picture (its pixels outside a hole, its luminance, the means of its patches) is kept exactly:
 output_type="pt" holds it to float32 rounding, within [0, 1]. Colours that would leave that range are drawn back towards

@@ -19,8 +19,7 @@ What they reach, by `OMP_NUM_THREADS=1 python benchmarks/digits.py`: of 1,000 di
 | pd | 1500 | 53 | 99.5%, 25.4 | 93.6%, 23.4 |
 
 A progressively distilled model is sampled at its own times: `--sampler euler --times 80 0`, or `--times 80 2.515 0`.
-The first paper's CT had learned little from random weights after 400 steps of 128 digits (28% in one step), where ECT
-was at 98%: here it is given the teacher's weights to start from.
+The first paper's CT learns slowly from random weights: here it is given the teacher's to start from.
 """
 
 from dataclasses import replace
