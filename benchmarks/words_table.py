@@ -27,7 +27,7 @@ from words_scores import HEADER, Reference, asked, reference, row, score
 BATCH = 100
 SCALES = (1.0, 2.0, 4.0, 8.0)
 STEPS = (1, 2, 4, 8)
-LORA_SCALES = (1.0, 1.5, 2.0)
+LORA_SCALES = (1.0, 1.5)
 STRENGTHS = (0.3, 0.5, 0.7, 0.9)
 
 Drawer = Callable[..., Any]
