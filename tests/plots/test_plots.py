@@ -19,7 +19,7 @@ from fewstep.plots import facts, report, strips
 from fewstep.plots.curves import PLOTS, grouped, time_unit
 from fewstep.plots.record import lowest, read
 from fewstep.plots.report import names
-from fewstep.plots.style import figure, save, style
+from fewstep.plots.style import figure, logarithmic, save, style
 from fewstep.recipes import recipe
 from fewstep.training.recipe import to_json
 
@@ -129,6 +129,30 @@ def test_legends_say_what_differs(folder, tmp_path):
     seeded = run(tmp_path / "other", seed=4)
     assert names([read(folder), read(seeded)]) == ["mine: seed 0", "other: seed 4"]
     assert names([read(folder), read(folder)]) == ["mine", "mine"]
+
+
+def test_folders_may_be_called_as_one_likes(tmp_path, capsys):
+    """matplotlib takes a name that begins with _ out of legends, and what stands between two $ for mathematics."""
+    called = ["_one", "_two", "a$x_{$"]
+    for name in called:
+        (tmp_path / name).mkdir()
+        run(tmp_path / name)
+    records = [read(tmp_path / name) for name in called]
+    for plot in ("loss", "levels-end", "score"):
+        fig = report.drawn(plot, records)
+        assert [text.get_text().lstrip("\u200b") for text in fig.axes[0].get_legend().get_texts()] == called
+    assert main(["plot", *(str(tmp_path / name) for name in called), "--out", str(tmp_path / "all")]) == 0
+
+
+def test_logarithmic_axes_have_plain_numbers():
+    for low, high, wanted in ((0.05, 30, ["0.1", "1", "10"]), (18, 75, ["20", "30", "40", "60"])):
+        fig, axes = figure()
+        axes[0, 0].plot([0, 1], [low, high])
+        logarithmic(axes[0, 0])
+        fig.canvas.draw()
+        there = [text.get_text() for text in axes[0, 0].get_yticklabels()]
+        assert set(wanted) <= set(there)
+        assert not any("$" in text for text in there)
 
 
 @pytest.mark.parametrize("name", ["digits-ct", "digits-ect", "mnist-cd"])

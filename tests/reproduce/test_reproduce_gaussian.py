@@ -92,4 +92,7 @@ def test_every_study_that_promises_a_closed_form_has_one():
     curves = closed_form("heun-vs-euler")
     assert [n for n, _ in curves["Heun"]] == [9, 18, 36, 72]
     assert all(heun < euler for (_, heun), (_, euler) in zip(curves["Heun"], curves["Euler"], strict=True))
+    pd = closed_form("progressive")["PD"]
+    assert [calls for calls, _ in pd] == [1, 2, 4]
+    assert [error for _, error in pd] == pytest.approx(3 * [abs(product(ORACLE.euler, 33) - 1)], rel=1e-9)
     assert closed_form("distance") == {}

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from fewstep.reproduce.studies import STUDIES, Claim
-from fewstep.reproduce.tables import QUANTILES, Interval, Results, claims, closed, table, verdict
+from fewstep.reproduce.tables import Interval, Results, claims, closed, quantile, table, verdict
 
 
 def results(scores: dict[str, list[float]]) -> Results:
@@ -21,11 +21,12 @@ def results(scores: dict[str, list[float]]) -> Results:
 
 
 def test_intervals_are_students_t():
-    assert pytest.approx([stats.t.ppf(0.975, k) for k in range(1, 10)], abs=1e-3) == QUANTILES
-    values = [3.0, 4.5, 4.0]
-    low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
-    found = Interval.of(values)
-    assert (found.mean - found.half, found.mean + found.half) == pytest.approx((low, high), rel=1e-3)
+    wanted = [stats.t.ppf(0.975, k) for k in (*range(1, 31), 99)]
+    assert [quantile(k) for k in (*range(1, 31), 99)] == pytest.approx(wanted, rel=1e-9)
+    for values in ([3.0, 4.5, 4.0], [float(k % 5) for k in range(11)]):
+        low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
+        found = Interval.of(values)
+        assert (found.mean - found.half, found.mean + found.half) == pytest.approx((low, high), rel=1e-9)
     assert math.isnan(Interval.of([1.0]).half)
     assert Interval.of([1.0]).words("{:.2f}") == "1.00"
     assert Interval(1.0, 0.25).words("{:.2f}") == "1.00 ± 0.25"
@@ -49,6 +50,15 @@ def test_time_counts_the_teachers_where_it_was_needed():
     assert found.curve("heun-18", 0, "fd") == {10: 6.0, 20: 1.0}
 
 
+def test_a_row_costs_what_training_had_cost_when_it_was_drawn():
+    """Progressive distillation has its student of four steps long before its last."""
+    entries = [{"step": step, "calls": calls, "fd": 1.0} for step, calls in ((4, 4), (7, 2), (10, 1))]
+    made = {"scores": entries, "teacher": True}
+    costs = ({"4": 12.0, "7": 20.0, "10": 30.0}, {"4": 14.0, "7": 24.0, "10": 31.0})
+    found = Results({("pd", seed): {**made, "costs": each} for seed, each in enumerate(costs)})
+    assert [found.cost("pd", calls) for calls in (4, 2, 1)] == [13.0, 22.0, 30.5]
+
+
 def test_a_table_has_a_row_a_line():
     lines = table(STUDIES["distance"], results({run: [1.0, 2.0] for run in STUDIES["distance"].runs}))
     assert len(lines) == 2 + 5
@@ -56,7 +66,7 @@ def test_a_table_has_a_row_a_line():
 
 
 def test_the_closed_form_is_printed_where_there_is_one():
-    assert closed(STUDIES["progressive"]) == []
+    assert closed(STUDIES["distance"]) == []
     lines = closed(STUDIES["heun-vs-euler"])
     assert lines[0] == "|  | 9 | 18 | 36 | 72 |"
     assert lines[2:] == ["| Heun | 0.278 | 0.055 | 0.012 | 0.003 |", "| Euler | 0.301 | 0.154 | 0.078 | 0.039 |"]

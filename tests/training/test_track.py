@@ -136,8 +136,10 @@ def test_tensorboard(tmp_path):
     scored = [
         line for line in map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines()) if "score" in line
     ]
-    assert [e.step for e in events.Scalars("score")] == [2, 4]
-    assert [e.value for e in events.Scalars("score")] == pytest.approx([line["score"] for line in scored])
+    (name,) = {line["score_name"] for line in scored}
+    values = events.Scalars(f"score/{name}")  # which score it is can be read there
+    assert [e.step for e in values] == [2, 4]
+    assert [e.value for e in values] == pytest.approx([line["score"] for line in scored])
 
 
 def test_what_a_run_was_made_with(tmp_path):

@@ -23,7 +23,7 @@ class Reproduce:
     list: bool = False
     """Show the studies and what each would still train."""
     data: Annotated[str, arg(metavar="PATH")] = "digits"
-    """Pictures to learn from, with digits as labels, such as mnist-train.zip. Default: the package's 8×8 digits."""
+    """Pictures to learn from, with labels, such as mnist-train.zip. Default: the package's 8×8 digits."""
     size: Annotated[int | None, arg(metavar="INT")] = None
     """Make the pictures this small. Default: 8."""
     seeds: Annotated[int, arg(metavar="INT")] = 3

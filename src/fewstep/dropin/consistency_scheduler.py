@@ -155,7 +155,7 @@ class CMStochasticIterativeScheduler(Stepping):
         return c.skip, c.out
 
     def get_scalings_for_boundary_condition(self, sigma: float | int | Tensor) -> tuple[Tensor, Tensor]:
-        """(c_skip, c_out) of a consistency function (Song et al. 2023, eq. 5, appendix C): exactly (1, 0) at sigma_min."""
+        """(c_skip, c_out) of a consistency function (Song et al. 2023, eq. 5): exactly (1, 0) at sigma_min."""
         c = self._boundary(torch.as_tensor(sigma))
         return c.skip, c.out
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fewstep.plots.record import Record
 from fewstep.plots.strips import strips
-from fewstep.plots.style import MARKS, figure, interval, label, legend, logarithmic
+from fewstep.plots.style import MARKS, decades, figure, interval, label, legend, logarithmic
 
 Draw = Callable[[Sequence[Record], Sequence[str], bool], Figure | None]
 """Runs, their names in a legend, dark -> the figure; None where there is nothing to show."""
@@ -107,7 +107,8 @@ def heat(records: Sequence[Record], names: Sequence[str], dark: bool) -> Figure 
         return None
     positive = np.concatenate([m[m > 0] for m in maps])
     low, high = float(positive.min()), float(positive.max())
-    norm = LogNorm(low, high if high > low else low * 1.1)
+    high = high if high > low else low * 1.1
+    norm, (places, words) = LogNorm(low, high), decades(low, high)
     fig, axes = figure(len(records), 1, dark=dark)
     for ax, record, called, values in zip(axes[:, 0], records, names, maps, strict=True):
         ends = (record.steps[0] - 0.5, record.steps[-1] + 0.5, -0.5, len(values) - 0.5)
@@ -116,7 +117,8 @@ def heat(records: Sequence[Record], names: Sequence[str], dark: bool) -> Figure 
         ax.grid(False)
         ax.set_yticks(range(len(values)), [_range(name) for name in record.levels])
         label(ax, STEP, "noise level t", called if len(records) > 1 else "")
-        bar = fig.colorbar(image, ax=ax, label="loss")
+        bar = fig.colorbar(image, ax=ax, label="loss", ticks=places, format=words)
+        bar.minorticks_off()
         bar.outline.set_visible(False)  # type: ignore[operator]
     return fig
 

@@ -78,7 +78,8 @@ def names(records: Sequence[Record]) -> list[str]:
         said = [", ".join(f"{path.rpartition('.')[2]} {facts.shown(value)}" for path, value in list(own.items())[:3])
                 for own in found]  # fmt: skip
         called = [f"{name}: {text}" for name, text in zip(called, said, strict=True)]
-    return [text if len(text) < 60 else text[:58] + " …" for text in called]
+    short = [text if len(text) < 60 else text[:58] + " …" for text in called]
+    return ["\u200b" * text.startswith("_") + text for text in short]  # matplotlib hides a name that begins with _
 
 
 def ours(path: Path) -> bool:

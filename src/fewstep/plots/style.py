@@ -64,7 +64,8 @@ def _settings(dark: bool) -> dict[Any, Any]:
         "grid.color": soft, "grid.linewidth": 0.6, "axes.grid": True, "axes.axisbelow": True, "legend.edgecolor": soft,
         "axes.spines.top": False, "axes.spines.right": False, "axes.titlelocation": "left", "axes.prop_cycle": lines,
         "lines.linewidth": 1.8, "lines.markersize": 5, "legend.framealpha": 0.85, "axes.formatter.useoffset": False,
-        "image.cmap": DARK_MAP if dark else MAP, "figure.dpi": DPI, "savefig.dpi": DPI, "mathtext.default": "regular",
+        "image.cmap": DARK_MAP if dark else MAP, "figure.dpi": DPI, "savefig.dpi": DPI,
+        "text.parse_math": False,  # a folder may be called a$b$
     }  # fmt: skip
 
 
@@ -125,12 +126,19 @@ def legend(ax: Axes, handles: Sequence[Any] | None = None, *, least: int = 2, **
 
 
 def logarithmic(ax: Axes) -> None:
-    """y in powers of ten, with plain numbers at 1, 2 and 5."""
-    plain = FuncFormatter(lambda value, _: f"{value:g}")
+    """y in powers of ten, for what is drawn already."""
     ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    places, words = decades(*ax.get_ylim())
+    ax.yaxis.set_major_locator(places)
     ax.yaxis.set_minor_locator(NullLocator())
-    ax.yaxis.set_major_formatter(plain)
+    ax.yaxis.set_major_formatter(words)
+
+
+def decades(low: float, high: float) -> tuple[LogLocator, FuncFormatter]:
+    """Where a logarithmic axis from low to high has its ticks, and how they are written: as plain numbers, at 1, 2 and
+    5 of a decade, at more where there is hardly one."""
+    subs = (1.0, 2.0, 5.0) if high > 10 * low else (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+    return LogLocator(subs=subs), FuncFormatter(lambda value, _: f"{value:g}")
 
 
 def save(fig: Figure, path: str | Path) -> Path:

@@ -63,6 +63,7 @@ def _alone(jobs: list[Job], judge: Callable[[], Judge], told: Told) -> dict[tupl
 
 
 def _together(jobs: list[Job], judge: Callable[[], Judge], told: Told, workers: int) -> dict[tuple[str, int], dict]:
+    judge()  # what is wrong with it is told here: a process that cannot begin only says that it ended
     context = multiprocessing.get_context("spawn")  # a fork of a process that has used its threads can hang
     stopping, heard = context.Event(), context.Queue()
     places = {job.folder: job for job in jobs}

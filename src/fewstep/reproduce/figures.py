@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fewstep.plots.style import MARKS, colours, figure, interval, label, legend, save, style
+from fewstep.plots.style import MARKS, colours, figure, interval, label, legend, logarithmic, save, style
 from fewstep.reproduce.forms import closed_form
 from fewstep.reproduce.studies import Study
 from fewstep.reproduce.tables import SCORES, Interval, Results
@@ -72,7 +72,7 @@ def _against_seconds(ax, study: Study, results: Results, score: str) -> None:
         times = [np.mean([results.seconds(run, seed, whole=whole)[step] for seed in results.seeds]) for step in steps]
         if steps:
             _line(ax, times, [Interval.of([curve[step] for curve in many]) for step in steps], name, i)
-    ax.set_yscale("log")
+    logarithmic(ax)
 
 
 def _closed(ax, study: Study, forms) -> None:
@@ -87,7 +87,7 @@ def _closed(ax, study: Study, forms) -> None:
             _ticks(ax, [place for place, _ in next(iter(forms.values()))])
     label(ax, CLOSED.get(study.name, AXES[study.against]), "relative error of the width", "closed form, Gaussian data")
     if study.against in ("N", "seconds"):
-        ax.set_yscale("log")
+        logarithmic(ax)
     legend(ax, **INSIDE)
 
 

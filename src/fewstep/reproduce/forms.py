@@ -4,7 +4,7 @@ from functools import cache
 
 from fewstep.discretizations import Grid, Growing
 from fewstep.reproduce import gaussian
-from fewstep.reproduce.recipes import GRIDS, LARGE, SMALL
+from fewstep.reproduce.recipes import FIRST_STEPS, GRIDS, LARGE, SMALL
 from fewstep.solvers import Euler, Heun
 from fewstep.targets import Same
 
@@ -55,10 +55,16 @@ def _steps() -> dict[str, Curve]:
     return {"CD": [(float(calls), errors[calls - 1]) for calls in (1, 2, 4)]}
 
 
+def _progressive() -> dict[str, Curve]:
+    error = gaussian.progressive_error(FIRST_STEPS)  # that of the walk it began with, in however few steps
+    return {**_steps(), "PD": [(float(calls), error) for calls in (1, 2, 4)]}
+
+
 FORMS = {
     "heun-vs-euler": _solvers,
     "n": _heun,
     "schedules": _schedules,
     "target": _targets,
+    "progressive": _progressive,
     "steps": _steps,
 }

@@ -1,6 +1,6 @@
 """Two figures of pictures: what all methods make of the same noise, and where they jump along one trajectory.
 
-samples.png        a method a row, a digit a column; the noise is that of the column
+samples.png        a method a row, a class a column; the noise is that of the column
 trajectories.png   x_t along the teacher's ODE, and every method's estimate of x_0 from there: a consistency function
                    answers the same everywhere
 """
@@ -41,6 +41,7 @@ JUMPING = (("heun-18", "CD"), ("ct", "CT"), ("ict", "iCT"), ("ect", "ECT"))
 ALONG = (80.0, 30.0, 12.0, 5.0, 2.5, 1.2, 0.6, 0.3, 0.1, 0.002)
 """Where the trajectory is looked at."""
 DIGIT = 3
+"""Of whose noise the trajectory begins; a digit where there are ten classes."""
 ACROSS = 10
 
 
@@ -51,7 +52,10 @@ def samples(jobs: dict[str, Job], path: Path) -> Path | None:
         for run, calls, title in ROWS
         if run in jobs
     ]
-    return _sheet(rows, [str(digit) for digit in labels(ACROSS)], path) if rows else None
+    if not rows:
+        return None
+    asked = labels(ACROSS, next(iter(jobs.values())).classes)
+    return _sheet(rows, [""] * ACROSS if asked is None else [str(label) for label in asked], path)
 
 
 def _last(job: Job, calls: int) -> int:
@@ -66,7 +70,7 @@ def trajectories(jobs: dict[str, Job], path: Path) -> Path | None:
     if "teacher" not in jobs:
         return None
     teacher = load(str(jobs["teacher"].folder), device="cpu")
-    asked: dict[str, Any] = {"labels": torch.tensor([DIGIT])} if teacher.num_classes else {}
+    asked: dict[str, Any] = {"labels": torch.tensor([DIGIT % teacher.num_classes])} if teacher.num_classes else {}
     x = begin(teacher.schedule, noise(jobs["teacher"].seed, [DIGIT], teacher.shape), ALONG)
     along = [x]
     for t, s in pairwise(ALONG):

@@ -48,6 +48,9 @@ SEARCHED = ("heun-18", "ct", "ect")
 POINTS = 6
 """So often a run is scored on its way, evenly spread."""
 
+FIRST_STEPS = 16
+"""Of progressive distillation: its first student's, of two of the teacher's each."""
+
 MU = 0.9
 """Of the target's moving average in distillation."""
 
@@ -81,7 +84,7 @@ OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "cd-continuous": lambda: ContinuousDistillation(Squared()),
     "cd-continuous-both-sides": lambda: ContinuousDistillation(Squared(), stop_gradient=False),
     "ct-continuous": lambda: ContinuousTraining(Squared()),
-    "pd": lambda: ProgressiveDistillation(first_steps=16),
+    "pd": lambda: ProgressiveDistillation(FIRST_STEPS),
     "ct": lambda: trained(Growing(2, LARGE), AdaptiveEma(MU_0)),
     "ct-small": lambda: trained(Grid(SMALL), Ema(MU_SMALL)),
     "ct-large": lambda: trained(Grid(LARGE), Ema(MU_LARGE)),
@@ -116,27 +119,29 @@ class Job:
     folder: Path
     samples: int
     """Pictures that are drawn of it at every point."""
+    classes: int
+    """Of the pictures; 0 where they have no labels."""
     teacher: "Job | None" = None
     """The teacher of its seed: for all but teachers, since all are compared with it."""
 
 
 def jobs(names: list[str], setting: Setting, pictures: Pictures, folder: Path) -> list[Job]:
     """The runs of these names for all seeds, seed by seed; each seed's teacher comes first."""
-    digest, deviation, made = pictures.digest, pictures.deviation, []
+    made: list[Job] = []
     for seed in range(setting.seeds):
-        base = _base(setting, pictures, seed, deviation)
-        teacher = _job(_teacher(base, setting.lengths), setting, folder, digest, None)
+        base = _base(pictures, seed)
+        teacher = _job(_teacher(base, setting.lengths), setting, pictures, folder, None)
         rest = [name for name in OBJECTIVES if name in names and name != "teacher"]
-        made += [teacher, *(_student(name, base, setting, folder, digest, teacher) for name in rest)]
+        made += [teacher, *(_student(name, base, setting, pictures, folder, teacher) for name in rest)]
     return made
 
 
-def _base(setting: Setting, pictures: Pictures, seed: int, deviation: float) -> Recipe:
+def _base(pictures: Pictures, seed: int) -> Recipe:
     return Recipe(
         objective=OBJECTIVES["teacher"](),
         data=pictures.data,
         architecture=CompactShape(widths=(48, 64), blocks=1, skips="level"),
-        sigma_data=deviation,
+        sigma_data=pictures.deviation,
         optimizer=LEARNER,
         batch=64,
         ema=(0.99,),
@@ -149,7 +154,7 @@ def _teacher(base: Recipe, lengths: Lengths) -> Recipe:
     return replace(base, name="teacher", steps=lengths.teacher)
 
 
-def _student(name: str, base: Recipe, setting: Setting, folder: Path, digest: str, teacher: Job) -> Job:
+def _student(name: str, base: Recipe, setting: Setting, pictures: Pictures, folder: Path, teacher: Job) -> Job:
     objective, lengths = OBJECTIVES[name](), setting.lengths
     needs = name not in NOTHING
     recipe = replace(
@@ -160,7 +165,7 @@ def _student(name: str, base: Recipe, setting: Setting, folder: Path, digest: st
         steps=lengths.distilled if needs else lengths.nothing,
         optimizer=_optimizer(objective),
     )
-    return _job(recipe, setting, folder, digest, teacher)
+    return _job(recipe, setting, pictures, folder, teacher)
 
 
 def _optimizer(objective: Objective) -> Optimizer:
@@ -169,13 +174,14 @@ def _optimizer(objective: Objective) -> Optimizer:
     return DISTILLER if objective.needs_teacher else LEARNER
 
 
-def _job(recipe: Recipe, setting: Setting, folder: Path, data: str, teacher: Job | None) -> Job:
+def _job(recipe: Recipe, setting: Setting, pictures: Pictures, folder: Path, teacher: Job | None) -> Job:
     recipe = replace(recipe, checkpoint_every=max(1, recipe.steps // POINTS))
     above = teacher.folder.name if teacher else ""
-    known = {"recipe": _deciding(recipe), "data": data, "teacher": above, "samples": setting.samples}
+    known = {"recipe": _deciding(recipe), "data": pictures.digest, "teacher": above, "samples": setting.samples}
     digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:10]
     place = folder / "runs" / f"{recipe.name}-{recipe.seed}-{digest}"
-    return Job(recipe.name, recipe.seed, _located(recipe, stored(folder, data)), place, setting.samples, teacher)
+    recipe, classes = _located(recipe, stored(folder, pictures.digest)), pictures.images.num_classes
+    return Job(recipe.name, recipe.seed, recipe, place, setting.samples, classes, teacher)
 
 
 def _located(recipe: Recipe, filters: Path) -> Recipe:

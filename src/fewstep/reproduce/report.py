@@ -1,26 +1,32 @@
 """What a study leaves for a reader: NAME.md and NAME.png for each, samples.png and trajectories.png for all."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fewstep.files import whole_file
 from fewstep.reproduce import figures, pictures, tables
-from fewstep.reproduce.recipes import Job
-from fewstep.reproduce.setting import Setting
+from fewstep.reproduce.recipes import OBJECTIVES, jobs
+from fewstep.reproduce.setting import Pictures, Setting
 from fewstep.reproduce.studies import Study
 from fewstep.reproduce.tables import Results
+from fewstep.reproduce.working import finished
 
 
-def write(studies: Sequence[Study], found: dict[tuple[str, int], dict], jobs: Sequence[Job], setting: Setting,
+def write(studies: Sequence[Study], found: dict[tuple[str, int], dict], setting: Setting, shown: Pictures,
           folder: Path, command: str, judge: str) -> list[Path]:  # fmt: skip
-    """Writes the report of these studies from their results; the paths of its files. `judge`: what its eyes read."""
+    """Writes the report of these studies from their results; the paths of its files. `judge`: what its eyes read.
+
+    The figures of pictures show every run of the first seed that is finished in the folder, whichever study made it.
+    """
     results, written = Results(found), []
     for study in studies:
         path = folder / f"{study.name}.md"
         with whole_file(path) as aside:
             aside.write_text("\n".join(page(study, results, setting, command, judge)) + "\n", encoding="utf-8")
         written += [path, figures.plot(study, results, folder / f"{study.name}.png")]
-    first = {job.name: job for job in jobs if job.seed == 0}
+    every = jobs(list(OBJECTIVES), replace(setting, seeds=1), shown, folder)
+    first = {job.name: job for job in every if finished(job)}
     drawn = (pictures.samples(first, folder / "samples.png"), pictures.trajectories(first, folder / "trajectories.png"))
     return [*written, *(path for path in drawn if path)]
 

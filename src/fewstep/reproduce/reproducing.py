@@ -14,7 +14,7 @@ from fewstep.reproduce.perceiving import learn_filters
 from fewstep.reproduce.reading import own_reader, reads
 from fewstep.reproduce.recipes import Job
 from fewstep.reproduce.scoring import Judge
-from fewstep.reproduce.setting import Setting
+from fewstep.reproduce.setting import Pictures, Setting
 from fewstep.reproduce.studies import STUDIES, Study
 
 __all__ = ["Stopped", "chosen", "planned", "reproduce"]
@@ -30,8 +30,11 @@ def chosen(names: Sequence[str]) -> list[Study]:
 
 def planned(setting: Setting, folder: Path, studies: Sequence[Study]) -> list[Job]:
     """All runs that these studies need, shared ones once."""
-    names = [run for study in studies for run in study.runs]
-    return recipes.jobs(names, setting, setting.opened(folder), folder)
+    return _jobs(setting, folder, studies, setting.opened(folder))
+
+
+def _jobs(setting: Setting, folder: Path, studies: Sequence[Study], pictures: Pictures) -> list[Job]:
+    return recipes.jobs([run for study in studies for run in study.runs], setting, pictures, folder)
 
 
 def reproduce(
@@ -54,8 +57,8 @@ def reproduce(
     studies, folder, console = chosen(names), Path(folder), console or Console(quiet=True)
     folder.mkdir(parents=True, exist_ok=True)
     hold(folder)
-    jobs = planned(setting, folder, studies)
     pictures = setting.opened(folder)
+    jobs = _jobs(setting, folder, studies, pictures)
     if any(job.name == "learned-filters" for job in jobs):
         learn_filters(pictures, folder)
     eyes, known = setting.features, ""
@@ -64,4 +67,4 @@ def reproduce(
         known = f" and which reads {reads(eyes, pictures):.1f}% of pictures it has not seen"
     judge = partial(Judge.of, pictures.reference, eyes)
     found = conduct(jobs, judge, workers=workers, console=console)
-    return report.write(studies, found, jobs, setting, folder, command, known)
+    return report.write(studies, found, setting, pictures, folder, command, known)

@@ -1,7 +1,7 @@
 """How good pictures are, by a judge that no run was trained with.
 
     fd           Fréchet distance of the features of a reader of digits, against the data
-    agreement    % of the pictures that it reads as the digit that was asked for
+    agreement    % of the pictures that it reads as the class that was asked for
     energy       energy distance of features without weights (small pictures, and 32 random filters)
 
 The reader has learned from the study's pictures (`reading.py`); features of other names can be asked for.
@@ -55,12 +55,12 @@ class Judge:
         }
         return cls(features, simple, Gaussian.over(seen), _seen(simple, some).features.numpy(), about)
 
-    def __call__(self, pictures: NDArray[np.uint8], labels: NDArray[np.int64]) -> dict[str, float]:
-        """The scores of pictures uint8 (n, H, W, C) and the labels asked for."""
+    def __call__(self, pictures: NDArray[np.uint8], labels: NDArray[np.int64] | None) -> dict[str, float]:
+        """The scores of pictures uint8 (n, H, W, C) and the labels (n,) asked for; None where none were."""
         seen = self._seen(pictures)
         near = _seen(self.simple, _first(pictures[:FEWER])).features.numpy()
         found = {"fd": self._fd(seen), "energy": energy_distance(near, self.near, self.simple.parts)}
-        if seen[0].logits is not None:
+        if labels is not None and seen[0].logits is not None:
             logits = np.concatenate([part.logits.numpy() for part in seen if part.logits is not None])
             found["agreement"] = agreement(logits, labels).value
         return {name: round(value, 6) for name, value in found.items()}

@@ -6,7 +6,9 @@ teacher of 8×8 pixels, not of 12×12.
 """
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from fewstep.files import whole_file
 from fewstep.images import Data, open_images
+from fewstep.images.sources import source
 
 REFERENCE = 10_000
 """At most so many pictures are what samples are compared with, evenly spread over the data."""
@@ -58,11 +61,11 @@ class Setting:
     """So many times the steps for all but the teachers: is a result one of short runs?"""
 
     def __post_init__(self):
-        if not self.longer > 0:
-            raise ValueError(f"longer is above 0, 4 for four times the steps, not {self.longer}.")
+        if not 0 < self.longer < math.inf:
+            raise ValueError(f"longer is a number above 0, 4 for four times the steps, not {self.longer}.")
         if self.seeds < 1 or self.samples < 20:
             raise ValueError(f"seeds is at least 1 and samples at least 20, not {self.seeds} and {self.samples}.")
-        if self.size is not None and self.size % 4:
+        if self.size is not None and (self.size < 4 or self.size % 4):
             raise ValueError(f"size is a multiple of 4, such as 8 or 12, not {self.size}: the network halves it twice.")
 
     @property
@@ -76,18 +79,20 @@ class Setting:
     @property
     def side(self) -> int:
         """Pixels of a side."""
-        return self.size or 8
+        return 8 if self.size is None else self.size
 
     def opened(self, folder: Path) -> "Pictures":
         """The small pictures, from the study's folder or made for it. Raises what `open_images` does."""
         if self.data == "digits" and self.side == 8:
             return Pictures(Data("digits"))
-        stored = folder / f"data-{_name(self.data)}-{self.side}.npz"
+        stored = folder / f"data-{Path(self.data).stem}-{_content(self.data)}-{self.side}.npz"
         if not stored.is_file():
             images = open_images(Data(self.data, size=self.side))
             with whole_file(stored) as aside:
-                rows = np.stack([images.picture(i) for i in range(len(images))])
-                np.savez(aside, images=rows, labels=images.labels)
+                arrays = {"images": np.stack([images.picture(i) for i in range(len(images))])}
+                if images.num_classes:
+                    arrays["labels"] = images.labels
+                np.savez(aside, **arrays)  # type: ignore[arg-type]
         return Pictures(Data(str(stored)))
 
 
@@ -97,7 +102,7 @@ class Pictures:
     def __init__(self, data: Data):
         self.data, self.images = data, open_images(data)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """16 hex digits of the pictures and their labels: part of every run's name."""
         digest = hashlib.sha256(np.ascontiguousarray(self.images.labels.astype(np.int64)).tobytes())
@@ -105,7 +110,7 @@ class Pictures:
             digest.update(np.ascontiguousarray(self.some(range(start, min(start + 1000, len(self.images))))).tobytes())
         return digest.hexdigest()[:16]
 
-    @property
+    @cached_property
     def deviation(self) -> float:
         """The standard deviation of the pictures' values in [-1, 1], for the preconditioning."""
         return round(float(self.reference.std() / 127.5), 2)
@@ -120,6 +125,8 @@ class Pictures:
         return np.stack([self.images.picture(i).transpose(2, 0, 1) for i in rows])
 
 
-def _name(data: str) -> str:
-    """A name for a file from that of the data, with 8 hex digits of the whole path."""
-    return f"{Path(data).stem}-{hashlib.sha256(str(Path(data).expanduser().resolve()).encode()).hexdigest()[:8]}"
+def _content(data: str) -> str:
+    """8 hex digits that change when pictures or labels of the data do, without a look into the pictures."""
+    found = source(Data(data))
+    labels = b"" if found.labels is None else found.labels.tobytes()
+    return hashlib.sha256("\n".join(found.stamp()).encode() + labels).hexdigest()[:8]

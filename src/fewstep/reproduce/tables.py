@@ -11,9 +11,6 @@ from typing import NamedTuple
 from fewstep.reproduce.forms import closed_form
 from fewstep.reproduce.studies import Claim, Study
 
-QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""Of Student's t at 97.5%, for 1 to 9 degrees of freedom."""
-
 SCORES = {
     "fd": ("Fréchet distance", "{:.2f}"),
     "gap": ("difference from the teacher", "{:.3f}"),
@@ -37,10 +34,29 @@ class Interval(NamedTuple):
         if n < 2:
             return cls(mean, math.nan)
         deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
-        return cls(mean, (QUANTILES[n - 2] if n - 2 < len(QUANTILES) else 1.96) * deviation / math.sqrt(n))
+        return cls(mean, quantile(n - 1) * deviation / math.sqrt(n))
 
     def words(self, form: str) -> str:
         return form.format(self.mean) + ("" if math.isnan(self.half) else f" ± {form.format(self.half)}")
+
+
+def quantile(freedom: int, inside: float = 0.95) -> float:
+    """q with P(|T| < q) = `inside`, T of Student's t with so many degrees of freedom; by halving an angle's bracket."""
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _within(middle, freedom) < inside else (low, middle)
+    return math.sqrt(freedom) * math.tan(low)
+
+
+def _within(angle: float, freedom: int) -> float:
+    """P(|T| < √freedom tan(angle)): a finite sum (Abramowitz & Stegun 26.7.3 and 26.7.4)."""
+    sin, cos, odd = math.sin(angle), math.cos(angle), freedom % 2
+    term, total = (cos if odd else 1.0), 0.0
+    for k in range(freedom // 2):
+        total += term
+        term *= cos**2 * ((2 * k + 2) / (2 * k + 3) if odd else (2 * k + 1) / (2 * k + 2))
+    return 2 / math.pi * (angle + sin * total) if odd else sin * total
 
 
 @dataclass(frozen=True)
@@ -69,10 +85,11 @@ class Results:
         before = max(self.seconds(PARENTS, seed).values()) if whole and result["teacher"] else 0.0
         return {int(step): seconds + before for step, seconds in result["costs"].items()}
 
-    def cost(self, run: str) -> float:
-        """Mean seconds of a whole run."""
-        each = [max(self.seconds(run, seed).values()) for seed in self.seeds if (run, seed) in self.found]
-        return math.fsum(each) / len(each)
+    def cost(self, run: str, calls: int = 1) -> float:
+        """Mean seconds of training up to the last score in so many calls: progressive distillation reaches its student
+        of four steps on its way."""
+        last = {seed: max(self.curve(run, seed, "fd", calls)) for seed in self.seeds if (run, seed) in self.found}
+        return math.fsum(self.seconds(run, seed)[step] for seed, step in last.items()) / len(last)
 
 
 def follows(run: str, calls: int) -> bool:
@@ -94,13 +111,13 @@ def verdict(claim: Claim, results: Results, score: str = "fd") -> str:
 def table(study: Study, results: Results) -> list[str]:
     """The study's table in Markdown."""
     there = [name for name in SCORES if any(results.final(shown.run, name, shown.calls) for shown in study.shown)]
-    head = ["", *(SCORES[name][0] for name in there), "seconds a run"]
+    head = ["", *(SCORES[name][0] for name in there), "seconds of training"]
     lines = [_row(head), _row(["---", *["---:"] * (len(head) - 1)])]
     for shown in study.shown:
         own = [name != "gap" or follows(shown.run, shown.calls) for name in there]
         values = [results.final(shown.run, n, shown.calls) if has else [] for n, has in zip(there, own, strict=True)]
         cells = [Interval.of(v).words(SCORES[n][1]) if v else "" for n, v in zip(there, values, strict=True)]
-        lines.append(_row([shown.title, *cells, f"{results.cost(shown.run):.0f}"]))
+        lines.append(_row([shown.title, *cells, f"{results.cost(shown.run, shown.calls):.0f}"]))
     return lines
 
 

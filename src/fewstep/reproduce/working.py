@@ -3,7 +3,7 @@
     FOLDER/recipe.json, checkpoints/, model/    as `fewstep train` leaves them
     FOLDER/drawn/STEP-CALLS.npz                 the pictures drawn after STEP steps with so many network calls
     FOLDER/times.json                           the sampling times that were found, and every score of the search
-    FOLDER/costs.jsonl                          the processor's seconds of training up to every point
+    FOLDER/costs.jsonl                          the processor's seconds of training up to every point and checkpoint
     FOLDER/result.json                          the scores, with the digest of the features they were taken from
 
 Pictures are kept, so other features score a finished study again without training anything. The times of two and four
@@ -71,7 +71,7 @@ def work(job: Job, judge: Judge, report: Report, stopping: Callable[[], bool]) -
         "judge": judge.about,
         "teacher": job.recipe.teacher is not None,
         "steps": job.recipe.steps,
-        "costs": costs(job.folder),
+        "costs": costs(job),
         "scores": scores(job, judge),
     }
     write_json(path, result)
@@ -86,9 +86,11 @@ def train(job: Job, report: Report, stopping: Callable[[], bool]) -> bool:
     before, began = _seconds_until(job.folder, run.state.step), time.process_time()
     due = points(job)
     for step in run:
-        if (calls := due.get(step.k)) is not None:
+        calls = due.get(step.k)
+        if calls is not None or step.last or step.k % job.recipe.checkpoint_every == 0:  # from here a run may go on
             spent = before + time.process_time() - began
-            draw(run.model(), job, Drawing(step.k, calls))
+            if calls is not None:
+                draw(run.model(), job, Drawing(step.k, calls))
             _note(job.folder, step.k, spent)
             before, began = spent, time.process_time()
         run.stop = run.stop or stopping()
@@ -157,8 +159,8 @@ def pictures(
     model: Model, job: Job, calls: int, n: int, seed: int, times: tuple[float, ...] | None = None
 ) -> torch.Tensor:
     """n pictures (n, C, H, W), of all classes in turn, as this run's model draws them in so many network calls."""
-    classes = model.design.architecture.num_classes
-    asked = {"labels": torch.arange(n) % classes} if classes else {}
+    wanted = labels(n, job.classes)
+    asked = {} if wanted is None else {"labels": torch.from_numpy(wanted)}
     if model.consistent:
         how = {"times": times or (model.schedule.t_max,)}
     elif job.name == "teacher":
@@ -168,9 +170,9 @@ def pictures(
     return model.sample(n, seed=seed, batch=500, **asked, **how)  # type: ignore[arg-type]
 
 
-def labels(n: int) -> np.ndarray:
-    """The digits that are asked for."""
-    return np.arange(n) % 10
+def labels(n: int, classes: int) -> np.ndarray | None:
+    """The classes (n,) that are asked for, all in turn; None where pictures have none."""
+    return np.arange(n) % classes if classes else None
 
 
 def scores(job: Job, judge: Judge) -> list[dict]:
@@ -178,7 +180,8 @@ def scores(job: Job, judge: Judge) -> list[dict]:
     found = []
     for step, calls in drawings(job):
         images = drawn(job.folder, step, calls)
-        found.append({"step": step, "calls": calls, **judge(images, labels(len(images))), **gap(job, images)})
+        asked = labels(len(images), job.classes)
+        found.append({"step": step, "calls": calls, **judge(images, asked), **gap(job, images)})
     return found
 
 
@@ -197,9 +200,10 @@ def drawn(folder: Path, step: int, calls: int) -> np.ndarray:
         return file["images"]
 
 
-def costs(folder: Path) -> dict[str, float]:
-    """Seconds of training up to every step at which they were noted."""
-    return {str(line["step"]): line["seconds"] for line in _lines(folder)}
+def costs(job: Job) -> dict[str, float]:
+    """Seconds of training up to every step after which pictures were drawn."""
+    drawn_at = points(job)
+    return {str(line["step"]): line["seconds"] for line in _lines(job.folder) if line["step"] in drawn_at}
 
 
 def _lines(folder: Path) -> Iterator[dict]:

@@ -186,9 +186,10 @@ def _tensorboard(run: Run):
 
 def _log(board, line: dict) -> None:
     for name, value in line.items():
+        tag = f"score/{line['score_name']}" if name == "score" else name
         for part, number in value.items() if isinstance(value, dict) else [("", value)]:
             if name != "step" and isinstance(number, int | float):
-                board.add_scalar(f"{name}/{part}".rstrip("/"), number, line["step"])
+                board.add_scalar(f"{tag}/{part}".rstrip("/"), number, line["step"])
 
 
 def _pixels(path: Path):
