@@ -52,6 +52,10 @@ class Grid(OnGrid):
     n: int = 18
     """N, the number of grid points; 18 on CIFAR-10 and 40 on ImageNet-64 in the paper."""
 
+    def __post_init__(self):
+        if self.n < 2:
+            raise ValueError(f"A grid has at least 2 points, not n={self.n}.")
+
     def count(self, progress: float) -> int:
         return self.n
 
@@ -64,6 +68,11 @@ class Growing(OnGrid):
     """N at the start."""
     s_1: int = 150
     """N − 1 at the end."""
+
+    def __post_init__(self):
+        if not 1 <= self.s_0 <= self.s_1 + 1:
+            raise ValueError(f"A growing grid begins with 1 point or more and does not shrink: s_0={self.s_0} and "
+                             f"s_1={self.s_1} are not 1 ≤ s_0 ≤ s_1 + 1.")  # fmt: skip
 
     def count(self, progress: float) -> int:
         grown = math.sqrt(progress * ((self.s_1 + 1) ** 2 - self.s_0**2) + self.s_0**2)
@@ -82,6 +91,11 @@ class Doubling(Discretization):
     """Mean of ln t."""
     p_std: float = 2.0
     """Standard deviation of ln t."""
+
+    def __post_init__(self):
+        if not 1 <= self.s_0 <= self.s_1:
+            raise ValueError(f"N − 1 doubles from s_0 to s_1: {self.s_0} and {self.s_1} are not 1 ≤ s_0 ≤ s_1.")
+        require_spread(self.p_std)
 
     def count(self, progress: float) -> int:
         doublings = math.floor(math.log2(self.s_1 // self.s_0))
@@ -118,6 +132,11 @@ class Shrinking(Discretization):
     b: float = 1.0
     """How fast that widening ends as t grows."""
 
+    def __post_init__(self):
+        if self.q <= 1 or self.stages < 1 or self.first < 0 or self.kappa < 0:
+            raise ValueError("Pairs that draw together need q above 1, stages from 1, first and kappa from 0.")
+        require_spread(self.p_std)
+
     def stage(self, progress: float) -> int:
         return self.first + min(int(progress * self.stages), self.stages - 1)
 
@@ -152,6 +171,12 @@ class Skipping(Discretization):
         origins = schedule.origins().to(u.device, torch.float64)
         t = origins[(u * len(origins)).long()]
         return t, (t - self.k).clamp(min=schedule.t_min)
+
+
+def require_spread(p_std: float) -> None:
+    """ValueError for a standard deviation that is none."""
+    if not p_std > 0:
+        raise ValueError(f"p_std, the standard deviation of ln t, is larger than 0, not {p_std}.")
 
 
 def lognormal(u: Tensor, mean: float, std: float, schedule: Schedule) -> Tensor:

@@ -69,9 +69,14 @@ class Huber(Distance):
     """A smooth absolute difference of each value: quadratic below c, linear above."""
 
     c: float = 0.001
-    """Where it turns from quadratic to linear."""
+    """Where it turns from quadratic to linear; 0: nowhere, the absolute difference."""
+
+    def __post_init__(self):
+        _require_turn(self.c)
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        if not self.c:  # the root has no derivative at 0
+            return mean_flat((x - y).abs())
         return mean_flat(((x - y) ** 2 + self.c**2).sqrt() - self.c)
 
     def limit(self, x: Tensor, v: Tensor) -> Tensor:
@@ -83,10 +88,15 @@ class PseudoHuber(Distance):
     """A smooth norm of the whole difference: quadratic below c, linear above."""
 
     c: float | None = None
-    """Where it turns from quadratic to linear; None takes 0.00054 √D, D the number of values in a sample."""
+    """Where it turns from quadratic to linear; None takes 0.00054 √D, D the values of a sample; 0: the norm."""
+
+    def __post_init__(self):
+        _require_turn(self.c)
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         c = self.turn(x)
+        if not c:
+            return torch.linalg.vector_norm((x - y).flatten(1), dim=1)
         return (sum_flat((x - y) ** 2) + c**2).sqrt() - c
 
     def limit(self, x: Tensor, v: Tensor) -> Tensor:
@@ -96,6 +106,11 @@ class PseudoHuber(Distance):
     def turn(self, x: Tensor) -> float:
         """c for samples such as x's."""
         return 0.00054 * x[0].numel() ** 0.5 if self.c is None else self.c
+
+
+def _require_turn(c: float | None) -> None:
+    if c is not None and c < 0:
+        raise ValueError(f"c, where a distance turns from quadratic to linear, is 0 or more, not {c}.")
 
 
 class Filters(Distance):

@@ -33,6 +33,10 @@ class Ema(Target):
     mu: float = 0.95
     """How much of the old average is kept a step."""
 
+    def __post_init__(self):
+        if not 0 <= self.mu < 1:
+            raise ValueError(f"The rate mu of a moving average lies in [0, 1), not {self.mu}.")
+
     separate = True
 
     def rate(self, progress: float, discretization: Discretization) -> float:
@@ -47,6 +51,10 @@ class AdaptiveEma(Target):
     """The rate at the start."""
     rule: Literal["paper", "openai"] = "paper"
     """`paper`: μ = exp(s_0 ln μ_0 / N); `openai`: N − 1 in the place of N, as their code has it."""
+
+    def __post_init__(self):
+        if not 0 < self.mu_0 < 1:
+            raise ValueError(f"The rate mu_0 of a moving average lies between 0 and 1, not {self.mu_0}.")
 
     separate = True
 

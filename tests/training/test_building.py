@@ -10,14 +10,19 @@ from training_helpers import SHAPE, assert_same, small, train
 
 from fewstep.conditions import Labels, Nothing
 from fewstep.denoiser import Guided
+from fewstep.discretizations import Doubling, Grid, Growing, Shrinking
+from fewstep.distances import Huber, PseudoHuber
 from fewstep.formats import load
 from fewstep.images import Data
+from fewstep.objectives import Diffusion
 from fewstep.parameterizations import EDM, Boundary, Epsilon
-from fewstep.schedules import Discrete
+from fewstep.schedules import Discrete, Karras
+from fewstep.targets import AdaptiveEma, Ema
 from fewstep.training.building import fingerprint
 from fewstep.training.checkpoint import checkpoints
 from fewstep.training.checkpoint import load as read
 from fewstep.training.fit import fit
+from fewstep.training.optimizers import RAdam
 from fewstep.training.recipe import Recipe
 
 UNLABELLED = Data("digits", labels=False)
@@ -249,3 +254,47 @@ def test_a_student_that_became_the_teacher_is_not_guided_again(teacher, tmp_path
         if run.state.stage:
             break
     assert run.stepper._asked is asked.denoiser
+
+
+def test_noise_levels_of_teacher_and_student_must_agree(tmp_path):
+    train(small(schedule=Karras(t_max=40.0)), tmp_path / "teacher")
+    teacher = str(tmp_path / "teacher")
+    with pytest.raises(ValueError, match=r"trained up to t = 40, .* give --schedule.t-max 40"):
+        fit(small("cd", teacher=teacher), tmp_path / "high")
+    student = train(small("cd", teacher=teacher, schedule=Karras(t_max=40.0)), tmp_path / "student")
+    start = str(student.folder)
+    with pytest.raises(ValueError, match=r"--schedule.t-min 0.002"):
+        fit(small("ect", start=start, schedule=Karras(t_min=0.01, t_max=40.0)), tmp_path / "low")
+    with pytest.raises(ValueError, match="asks no teacher"):
+        fit(small("ect", teacher=teacher, start="random"), tmp_path / "idle")
+
+
+def test_times_that_are_kept_are_times_of_the_model(tmp_path):
+    times = ((80.0,), (80.0, 0.8), (80.0, 50.0))
+    assert small("ect", times=times).sampling_times == times
+    narrow = small("ect", times=times, schedule=Karras(t_max=40.0))
+    assert narrow.sampling_times == ((40.0,), (40.0, 0.8))
+    assert train(narrow, tmp_path).model().sample(2, steps=2, labels=1).shape == (2, 1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: RAdam(warmup=-1),
+        lambda: RAdam(betas=(0.9, 1.0)),
+        lambda: Ema(1.5),
+        lambda: AdaptiveEma(0.0),
+        lambda: Grid(1),
+        lambda: Growing(0, -5),
+        lambda: Doubling(10, 5),
+        lambda: Doubling(p_std=-1.0),
+        lambda: Shrinking(q=0.5),
+        lambda: Shrinking(stages=0),
+        lambda: Huber(-1.0),
+        lambda: PseudoHuber(-1.0),
+        lambda: Diffusion(p_std=0.0),
+    ],
+)
+def test_numbers_that_make_no_sense(wrong):
+    with pytest.raises(ValueError, match=r"\w"):
+        wrong()

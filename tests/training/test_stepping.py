@@ -278,3 +278,31 @@ def test_out_of_memory_with_one_picture_ends_the_run(tmp_path):
 def test_other_errors_are_not_taken_for_a_lack_of_memory(tmp_path):
     with pytest.raises(RuntimeError, match="broken"):
         list(fit(small(Greedy(room=3, message="broken")), tmp_path))
+
+
+def test_a_stop_is_kept_after_a_skipped_step_too(tmp_path, monkeypatch):
+    """That is when people press Ctrl-C; the weights are those of the last good step."""
+    spoil(monkeypatch, lambda k: k >= 2)
+    run = fit(small(steps=40, checkpoint_every=500), tmp_path)
+    for step in run:
+        run.stop = step.k == 5
+    kept = checkpoints(tmp_path)
+    assert [c.step for c in kept] == [6]
+    monkeypatch.undo()
+    assert train(small(steps=40, checkpoint_every=500), tmp_path).state.skipped == 4
+
+
+def test_the_advice_of_a_run_that_ended_can_be_followed(tmp_path, monkeypatch):
+    spoil(monkeypatch, lambda k: k >= 5)
+    with pytest.raises(Stopped, match=r"--start (\S+step-00000005) --out ANOTHER") as stopped:
+        list(fit(small(steps=40, checkpoint_every=1), tmp_path / "one"))
+    monkeypatch.undo()
+    start = str(stopped.value).split("--start ")[1].split()[0]
+    assert train(small(start=start, steps=2), tmp_path / "another").state.step == 2
+
+
+def test_a_folder_in_which_nothing_was_trained_may_be_claimed_anew(tmp_path):
+    fit(small(steps=3), tmp_path)  # claimed, nothing done
+    assert train(small(steps=4), tmp_path).state.step == 4
+    with pytest.raises(ValueError, match="another recipe"):
+        fit(small(steps=5), tmp_path)

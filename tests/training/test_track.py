@@ -172,3 +172,20 @@ def test_a_stopped_run_says_how_to_go_on(tmp_path):
     for step in watch(run, console=Console(file=written, width=200)):
         run.stop = step.k == 2
     assert "Stopped after step 3: the same command goes on" in written.getvalue()
+
+
+def test_a_preview_that_cannot_be_written_costs_no_checkpoint(tmp_path):
+    tmp_path.joinpath("previews").write_text("in the way")
+    run = fit(small(steps=4, checkpoint_every=2, preview_every=2), tmp_path)
+    with pytest.warns(UserWarning, match="No preview after step 2"):
+        steps = list(watch(run, quiet=True))
+    assert [step.k for step in steps] == [1, 2, 3, 4]
+    assert (tmp_path / "model").is_dir()
+
+
+def test_a_stop_waits_for_no_preview(tmp_path):
+    run = fit(small(steps=9, preview_every=4), tmp_path)
+    for step in watch(run, quiet=True):
+        run.stop = step.k == 5
+    assert run.state.step == 6
+    assert [path.name for path in (tmp_path / "previews").iterdir()] == ["step-00000004.png"]

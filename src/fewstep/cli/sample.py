@@ -197,6 +197,9 @@ def words(options: Sample, model: "Model") -> dict[str, Any]:
 def churn(options: Sample) -> "Churn":
     from fewstep.sampling import Churn
 
+    idle = [name for name in ("s_tmin", "s_tmax", "s_noise") if getattr(options, name) != getattr(Churn(), name)]
+    if idle and not options.s_churn:
+        raise ValueError(f"--{idle[0].replace('_', '-')} is part of churn, and there is none: give --s-churn too.")
     return Churn(options.s_churn, options.s_tmin, options.s_tmax, options.s_noise)
 
 

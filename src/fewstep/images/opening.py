@@ -152,7 +152,9 @@ def open_images(data: Data) -> Images:
     origin = source(data)
     whole = origin.whole()
     if whole is not None and _asked_for(data, whole.shape[1:]):
-        array = np.ascontiguousarray(whole.transpose(0, 3, 1, 2))
+        array = whole.transpose(0, 3, 1, 2)
+        if whole.nbytes <= data.memory << 20:  # a larger one stays where it is, on the disk
+            array = np.ascontiguousarray(array)
         return Images(data, origin, Found(array.shape[1:], np.arange(len(array)), {}, array))
     shape = _first_shape(data, origin)
     small = len(origin) * int(np.prod(shape)) <= data.memory << 20

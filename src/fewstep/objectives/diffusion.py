@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from fewstep.discretizations import lognormal
+from fewstep.discretizations import lognormal, require_spread
 from fewstep.distances import Distance, Squared
 from fewstep.objectives.objective import Draw, Objective
 from fewstep.schedules import Schedule
@@ -28,6 +28,9 @@ class Diffusion(Objective):
     """How much a noise level counts."""
 
     consistent = False
+
+    def __post_init__(self):
+        require_spread(self.p_std)
 
     def times(self, u: Tensor, schedule: Schedule, progress: float) -> tuple[Tensor, Tensor]:
         t = lognormal(u, self.p_mean, self.p_std, schedule)

@@ -145,7 +145,7 @@ def _design(resolved: Resolved, images: Images) -> Design:
         schedule=recipe.schedule,
         condition=resolved.condition,
         space=resolved.space,
-        times={str(len(times)): times for times in recipe.times},
+        times={str(len(times)): times for times in recipe.sampling_times},
         class_names=tuple(images.class_names) if classes else (),
         about={
             "name": recipe.name,

@@ -8,6 +8,7 @@ started again goes on as if nothing had happened, bit for bit on the CPU; more p
 rounding. What is shown and logged is up to the body of the `for` loop: see `fewstep.training.track`.
 """
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -92,11 +93,14 @@ class Run:
                 try:
                     step = self.stepper(*next(batches))
                 except Stopped as error:
-                    raise Stopped(f"{error} {self._kept()}") from None
+                    kept = checkpoint.checkpoints(self.folder)
+                    begin = f" A new run may begin there: --start {kept[-1].folder} --out ANOTHER." if kept else ""
+                    raise Stopped(f"{error} {self._kept()}{begin}") from None
                 stopping, finished = self.processes.anywhere(self.stop), step.last
                 yield replace(step, last=stopping or finished)
-                due = stopping or self.state.step % self.recipe.checkpoint_every == 0
-                if finished or (due and self.stepper.good):  # a state that fails is no state to return to
+                due = self.state.step % self.recipe.checkpoint_every == 0
+                # a skipped step left the weights as they were: worth keeping where nothing comes after it
+                if finished or stopping or (due and self.stepper.good):
                     self.save()
                 if stopping and not finished:
                     return
@@ -144,7 +148,8 @@ class Run:
     def _claim(self) -> None:
         """Makes the folder this recipe's, or checks that it is."""
         path = self.folder / "recipe.json"
-        if path.is_file():
+        begun = checkpoint.checkpoints(self.folder) or (self.folder / "metrics.jsonl").is_file()
+        if path.is_file() and (begun or results.there(self.folder / "model")):
             kept = from_json(read_json(path), str(path))
             if lines := differences(to_json(with_free(self.recipe, kept)), to_json(kept)):
                 raise ValueError(
@@ -193,6 +198,8 @@ def _signals(run: Run) -> Iterator[None]:
     def ask(number: int, frame: object) -> None:
         if run.stop and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if run.main and not run.stop:  # not by print, which a signal may interrupt
+            os.write(2, b"\nStopping after this step, with a checkpoint; Ctrl-C again stops at once, without one.\n")
         run.stop = True
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -30,6 +30,12 @@ class Optimizer(ABC):
     floor: float = 0.01
     """The share of the peak at the end of the decay."""
 
+    def __post_init__(self):
+        if self.lr < 0 or self.warmup < 0 or self.weight_decay < 0:
+            raise ValueError("lr, warmup and weight_decay of an optimizer are 0 or more.")
+        if not all(0 <= beta < 1 for beta in self.betas) or not 0 <= self.floor <= 1:
+            raise ValueError("The betas of an optimizer lie in [0, 1), its floor in [0, 1].")
+
     @abstractmethod
     def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         """The torch optimizer of these parameters."""

@@ -56,7 +56,7 @@ class Recipe:
     batch: int = 128
     """Pictures a step, over all processes."""
     micro_batch: int | None = None
-    """Pictures at once on one device; smaller needs less memory and changes nothing else."""
+    """Pictures at once on one device; smaller needs less memory and changes nothing else but the masks of dropout."""
     clip: float | None = 1.0
     """Largest norm of the gradient; None for no clipping."""
     ema: tuple[float, ...] = (0.999,)
@@ -74,7 +74,7 @@ class Recipe:
     seed: int = 0
     """The source of all randomness."""
     times: tuple[tuple[float, ...], ...] = ()
-    """Good sampling times to store with the model, such as ((80.0,), (80.0, 0.82))."""
+    """Good sampling times to store with the model, such as ((80.0,), (80.0, 0.82)); see `sampling_times`."""
     checkpoint_every: int = 500
     """Steps between checkpoints."""
     keep: int = 2
@@ -115,13 +115,23 @@ class Recipe:
         kind = Boundary if self.objective.consistent else EDM
         return kind(self.sigma_data, self.noise_scale)
 
+    @property
+    def sampling_times(self) -> tuple[tuple[float, ...], ...]:
+        """`times` that the noise levels allow: none begins above t_max, none has a later time outside."""
+        if not isinstance(self.schedule, Karras):
+            return self.times
+        low, high = self.schedule.t_min, self.schedule.t_max
+        clipped = [(min(first, high), *rest) for first, *rest in self.times]
+        return tuple(times for times in clipped if all(low <= t < times[0] for t in times[1:]))
+
     def progress(self, step: int) -> float:
         """k/K of step k (counted from 0)."""
         return min(1.0, step / self.steps)
 
 
 FREE = ("micro_batch", "checkpoint_every", "keep", "preview_every", "score", "workers", "name", "compile")
-"""Fields that may change when a run goes on: they do not change what it produces (but for rounding)."""
+"""Fields that may change when a run goes on: they do not change what it produces, but for rounding and for the masks of
+dropout, which are those of a micro-batch."""
 
 
 def _classes(module) -> tuple[type, ...]:

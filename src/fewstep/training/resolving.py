@@ -19,6 +19,7 @@ from fewstep.model import Model
 from fewstep.networks import Architecture
 from fewstep.networks.adapters import AutoencoderShape
 from fewstep.parameterizations import EDM, Boundary
+from fewstep.schedules import Karras
 from fewstep.spaces import Pixels, Space
 from fewstep.training.recipe import Recipe
 
@@ -38,6 +39,9 @@ class Resolved(NamedTuple):
 def resolve(recipe: Recipe, images: Images, device: str | torch.device) -> Resolved:
     """Completes the recipe. Raises ValueError, with the way to mend it, where data, teacher and start do not fit."""
     objective = recipe.objective
+    if recipe.teacher and recipe.start is not None and not objective.needs_teacher:
+        raise ValueError(f"{type(objective).__name__} asks no teacher, and the weights start elsewhere "
+                         f"({recipe.start}): say --start {recipe.teacher}, or leave --teacher out.")  # fmt: skip
     teacher = load(recipe.teacher, device=device) if recipe.teacher else None
     if objective.needs_teacher and teacher is None:
         raise ValueError(f"{type(objective).__name__} needs a teacher: give one with --teacher.")
@@ -148,3 +152,11 @@ def _check_schedule(model: Model, name: str, recipe: Recipe) -> None:
     theirs, ours = type(model.schedule).__name__, type(recipe.schedule).__name__
     if theirs != ours:
         raise ValueError(f"{name} works on the schedule {theirs}, the recipe on {ours}: both must use the same.")
+    if isinstance(model.schedule, Karras) and isinstance(recipe.schedule, Karras):
+        known, asked = model.schedule, recipe.schedule
+        if asked.t_max > known.t_max:
+            raise ValueError(f"{name} was trained up to t = {known.t_max:g}, the recipe goes to {asked.t_max:g}: "
+                             f"give --schedule.t-max {known.t_max:g}.")  # fmt: skip
+        if model.consistent and asked.t_min != known.t_min:
+            raise ValueError(f"{name} is the picture itself at t = {known.t_min:g}, the recipe's model at "
+                             f"{asked.t_min:g}: give --schedule.t-min {known.t_min:g}.")  # fmt: skip

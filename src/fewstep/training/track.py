@@ -5,6 +5,7 @@ It only looks: `watch` iterates over a run and writes beside it.
 
 import json
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -45,19 +46,27 @@ def watch(
         smooth, measuring = Smooth(), Measuring(run)
         for step in run:
             if run.main:
-                due = step.k % run.recipe.preview_every == 0 or step.last
+                due = step.k % run.recipe.preview_every == 0 or step.k == step.of  # not where somebody waits for a stop
                 line = as_metrics(run, step) | (measuring() if due else {})
                 write_line(metrics, line)
                 progress.update(bar, completed=step.k, note=smooth(step, line))
                 if board is not None:
                     _log(board, line)
                 if due:
-                    path = preview(run)
-                    if board is not None:
-                        board.add_image("preview", _pixels(path), step.k, dataformats="HWC")
+                    _shown(run, step, board)
             yield step
     if run.state.step < run.recipe.steps:
         console.print(f"Stopped after step {run.state.step}: the same command goes on from its last checkpoint.")
+
+
+def _shown(run: Run, step: Step, board) -> None:
+    """Writes the preview; what goes wrong is told, and training goes on: a run is worth more than its pictures."""
+    try:
+        path = preview(run)
+        if board is not None:
+            board.add_image("preview", _pixels(path), step.k, dataformats="HWC")
+    except (OSError, ValueError, RuntimeError) as error:  # a full disk, times that the model does not know, no memory
+        warnings.warn(f"No preview after step {step.k}: {error}", stacklevel=2)
 
 
 class Smooth:
