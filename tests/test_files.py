@@ -108,3 +108,18 @@ def test_a_folder_is_held_by_one_process(tmp_path):
     (tmp_path / "other").mkdir()
     assert ended(start(refuse, tmp_path / "other")) == 0
     hold(tmp_path / "other")  # its process has ended
+
+
+def test_a_link_to_a_folder_stays_one(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    for k in (1, 2):
+        with whole_folder(tmp_path / "link") as aside:
+            (aside / "a").write_text(str(k))
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "disk" / "a").read_text() == "2"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "link"]
+    (tmp_path / "file").symlink_to(tmp_path / "disk" / "a")
+    with whole_file(tmp_path / "file") as aside:
+        aside.write_text("3")
+    assert (tmp_path / "disk" / "a").read_text() == "3"

@@ -404,3 +404,18 @@ def test_a_saved_model_needs_nothing_of_its_source(tmp_path):
     assert not (tmp_path / "mine" / "model.json").exists()
     shutil.rmtree(tmp_path / "source")
     assert torch.equal(fewstep.load(tmp_path / "mine").sample(2, prompts="a thick three", steps=2, seed=3), wanted)
+
+
+def test_a_folder_that_is_written_anew_is_read_anew(tmp_path):
+    """In one process: its autoencoder and text encoder too, not only the U-Net."""
+    from safetensors.torch import load_file, save_file
+
+    asked, drawn = {"prompts": "a thick three", "steps": 1, "seed": 3}, []
+    for name, more in (("one", 0.0), ("two", 0.02)):
+        tiny.pipeline(tmp_path / name, "lcm")
+        weights = tmp_path / name / "vae" / "diffusion_pytorch_model.safetensors"
+        save_file({n: w + more for n, w in load_file(weights).items()}, weights)
+        fewstep.load(tmp_path / name).save(tmp_path / "out")
+        drawn.append(fewstep.load(tmp_path / "out").sample(1, **asked))
+        assert torch.equal(drawn[-1], fewstep.load(tmp_path / name).sample(1, **asked))
+    assert not torch.allclose(*drawn)

@@ -104,3 +104,9 @@ def test_coefficients_stay_in_float32_for_half_precision_times():
 def test_only_the_boundary_is_consistent():
     assert Boundary().consistent
     assert not any(p.consistent for p in (EDM(), Epsilon(), Velocity()))
+
+
+def test_whole_times_are_times():
+    whole, exact = (Boundary()(Karras(), torch.tensor([t])) for t in (1, 1.0))
+    assert torch.equal(whole.skip, exact.skip)
+    assert torch.equal(whole.out, exact.out)

@@ -6,7 +6,9 @@ from itertools import pairwise
 import pytest
 import torch
 from oracle import EPS, Gaussian, Mixture, T
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from fewstep.editing import SuperResolve, edit, slerp
 from fewstep.sampling import (
     Churn,
     ancestral,
@@ -285,3 +287,26 @@ def test_progressive_students_walk_the_grid_without_the_zero():
     end = solve(Gaussian(0.0, 0.5).denoise, KARRAS, x, times, solver=Euler(), clip=False)
     gain = math.prod(Gaussian(0.0, 0.5).euler(t, s) for t, s in pairwise(times))
     assert end.item() == pytest.approx(2.0 * gain)
+
+
+class WithoutFloat64(TorchDispatchMode):
+    """As an Apple GPU, here the device "meta": it has no float64."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, list | tuple) else [out]:
+            if isinstance(tensor, torch.Tensor) and tensor.device.type == "meta" and tensor.dtype == torch.float64:
+                raise TypeError("This device has no float64.")
+        return out
+
+
+def test_devices_without_float64():
+    z = torch.zeros(2, 1, 4, 4, device="meta")
+    noise = lambda draw, like: torch.zeros_like(like)  # noqa: E731
+    with WithoutFloat64():
+        for schedule, times in ((Karras(), [80.0, 1.0]), (Discrete(), [999.0, 499.0])):
+            x = last(trajectory(lambda x, t: x, schedule, z, times, noise=noise))
+            assert (x.shape, x.device.type) == (z.shape, "meta")
+        edited = edit(lambda x, t: x, Karras(), SuperResolve(2), z, [80.0, 1.0], noise=noise)
+        assert edited.dtype == torch.float32
+        assert slerp(torch.zeros(2, 3), torch.ones(2, 3), 0.5).dtype == torch.float32

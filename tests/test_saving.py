@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from model_helpers import random_model
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from fewstep.design import from_json, to_json
@@ -46,7 +47,7 @@ def test_other_files_are_not_replaced(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").touch()
     (tmp_path / "file").touch()
-    with pytest.raises(FileExistsError, match="photos holds other files, and no model: choose another folder"):
+    with pytest.raises(FileExistsError, match="photos holds other files \\(a.jpg\\), which would be lost"):
         random_model().save(tmp_path / "photos")
     with pytest.raises(NotADirectoryError, match="file is a file"):
         random_model().save(tmp_path / "file")
@@ -107,3 +108,23 @@ def test_other_descriptions_are_refused():
         from_json(plain | {"design": plain["design"] | {"tmes": {}}}, "x")
     with pytest.raises(ValueError, match="x cannot be read"):
         from_json(plain | {"design": plain["design"] | {"schedule": {"type": "Karras", "t_min": "small"}}}, "x")
+
+
+def test_what_lies_beside_a_model_is_not_lost(tmp_path):
+    model = random_model()
+    model.save(tmp_path / "mine")
+    model.save(tmp_path / "mine")  # a model alone is replaced
+    (tmp_path / "mine" / ".git").mkdir()
+    with pytest.raises(FileExistsError, match=r"\.git"):
+        model.save(tmp_path / "mine")
+    assert (tmp_path / "mine" / ".git").is_dir()
+
+
+def test_a_full_disk_is_a_sentence(tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise SafetensorError("No space left on device (os error 28)")
+
+    monkeypatch.setattr("fewstep.ondisk.save_file", full)
+    with pytest.raises(OSError, match="weights.safetensors could not be written .*No space left"):
+        random_model().save(tmp_path / "mine")
+    assert list(tmp_path.iterdir()) == []

@@ -5,16 +5,17 @@ of prompts. A label of -1 and the empty prompt ask for nothing in particular: tr
 then, which gives classifier-free guidance its unconditional half.
 """
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fewstep.files import remembered
 from fewstep.networks.adapters.needed import latent_extra
 from fewstep.networks.adapters.text import TextEncoder, Tokenizer
 from fewstep.tensors import LABEL, rng
@@ -117,7 +118,10 @@ class Prompts(Condition):
             raise ValueError(f"This model takes prompts, words, not {asked!r}.")
         if len(prompts) not in (1, len(indices)):
             raise ValueError(f"{len(indices)} images need one prompt or {len(indices)}, not {len(prompts)}.")
-        tokens = _tokenizer(self.source)(prompts)
+        tokenizer = _tokenizer(self.source)
+        for sentence in tokenizer.cut(prompts):
+            warnings.warn(sentence, stacklevel=2)
+        tokens = tokenizer(prompts)
         return tokens.expand(len(indices), *tokens.shape[1:])
 
     @torch.no_grad()
@@ -142,13 +146,13 @@ def _are_texts(asked: Any) -> TypeGuard[Sequence[str]]:
     return isinstance(asked, Sequence) and all(isinstance(text, str) for text in asked)
 
 
-@lru_cache(maxsize=4)
+@remembered
 def _encoder(source: str) -> TextEncoder:
     with latent_extra():
         return TextEncoder.load(source)
 
 
-@lru_cache(maxsize=4)
+@remembered
 def _tokenizer(source: str) -> Tokenizer:
     with latent_extra():
         return Tokenizer(source)

@@ -174,7 +174,7 @@ def edit(
     The start is y + times[0] z for the measured reference y. One network call a time.
     """
     y = measurement.measure(reference)
-    x = schedule.perturb(y, noise(0, y), torch.tensor(times[0], dtype=torch.float64, device=y.device))
+    x = schedule.perturb(y, noise(0, y), torch.tensor(times[0], dtype=torch.float64))
     correct = lambda x_0: measurement.project(x_0, reference)  # noqa: E731
     return last(trajectory(f, schedule, x, times, project=correct, noise=noise, clip=clip, **cond))
 
@@ -204,13 +204,13 @@ def slerp(z_a: Tensor, z_b: Tensor, fraction: float | Tensor) -> Tensor:
     ends.
     Samples that are (anti-)parallel are joined by a straight line. `fraction` is a number or (n,).
     """
-    a, b = z_a.flatten(1).double(), z_b.flatten(1).double()
+    a, b = z_a.flatten(1).cpu().double(), z_b.flatten(1).cpu().double()  # not every device has float64
     cosine = F.cosine_similarity(a, b, dim=1).clamp(-1, 1)
     angle = torch.acos(cosine)
-    fraction = torch.as_tensor(fraction, dtype=torch.float64, device=z_a.device).expand(len(a))
+    fraction = torch.as_tensor(fraction).cpu().double().expand(len(a))
     sine = torch.sin(angle)
     straight = sine < 1e-6
     safe = torch.where(straight, 1.0, sine)
     left = torch.where(straight, 1 - fraction, torch.sin((1 - fraction) * angle) / safe)
     right = torch.where(straight, fraction, torch.sin(fraction * angle) / safe)
-    return (left[:, None] * a + right[:, None] * b).reshape(z_a.shape).to(z_a.dtype)
+    return (left[:, None] * a + right[:, None] * b).reshape(z_a.shape).to(z_a.dtype).to(z_a.device)

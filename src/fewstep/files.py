@@ -5,10 +5,13 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
+
+Loaded = TypeVar("Loaded")
 
 ASIDE = ".partial-"
 """How unfinished files and folders begin; what a killed process leaves can be removed by that name."""
@@ -22,7 +25,7 @@ _held: dict[Path, IO] = {}
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path`; when the block ends well its file takes `path`'s place, else it is removed."""
-    path = Path(path)
+    path = _followed(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=ASIDE, suffix=path.suffix, dir=path.parent)
     os.close(handle)
@@ -44,7 +47,7 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     A process killed between the two renames leaves the old folder under another name: `remove_leftovers`, or the next
     `whole_folder` of that path, puts it back.
     """
-    path = Path(path)
+    path = _followed(path)
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f"{path} is a file, so it cannot be the folder that is to be written.")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,6 +115,37 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged: it is not JSON ({error}).") from None
+
+
+def stamp(folder: str | Path) -> tuple[tuple[str, int, int], ...]:
+    """(name, bytes, time of writing) of every file in a folder: another tuple where one was written anew; () where
+    there is no folder, as for the name of something on the Hub."""
+    files = (path for path in sorted(Path(folder).rglob("*")) if path.is_file())
+    return tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+
+
+def remembered(load: Callable[[str], Loaded], most: int = 4) -> Callable[[str], Loaded]:
+    """`load` for folders, of which the last few results are kept, until their files are written anew. A folder that is
+    gone is remembered as it was."""
+    known: dict[str, tuple[tuple, Loaded]] = {}
+
+    @wraps(load)
+    def loaded(folder: str) -> Loaded:
+        written = stamp(folder)
+        if folder not in known or known[folder][0] != written != ():
+            known[folder] = written, load(folder)
+        known[folder] = known.pop(folder)  # the last used is the last forgotten
+        while len(known) > most:
+            del known[next(iter(known))]
+        return known[folder][1]
+
+    return loaded
+
+
+def _followed(path: str | Path) -> Path:
+    """Where a link leads, so that what it names is replaced and not the link."""
+    path = Path(path)
+    return path.resolve() if path.is_symlink() else path
 
 
 def _settle(old: Path) -> None:

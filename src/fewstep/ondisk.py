@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 DTYPES = {
@@ -123,3 +124,12 @@ def safetensors(path: str | Path) -> OnDisk:
         {name: torch.empty(shape, dtype=dtype, device="meta") for name, (shape, dtype) in shapes.items()},
         {name: 8 + size + about["data_offsets"][0] for name, about in header.items()},
     )
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """A safetensors file of tensors from any device; OSError where it cannot be written, as on a full disk."""
+    kept = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    try:
+        save_file(kept, str(path), metadata=None if metadata is None else dict(metadata))
+    except SafetensorError as error:
+        raise OSError(f"{path.name} could not be written ({error}): is the disk full?") from None

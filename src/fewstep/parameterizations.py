@@ -83,6 +83,7 @@ class Boundary(Parameterization):
     consistent = True
 
     def __call__(self, schedule: Schedule, t: Tensor) -> Coefficients:
+        t = t if t.is_floating_point() else t.float()
         # t_min is rounded as t was, so that their difference is an exact zero also for a time kept in bfloat16.
         t_min = torch.tensor(schedule.t_min, dtype=t.dtype, device=t.device)
         gap = at_least_float32(t) - at_least_float32(t_min)

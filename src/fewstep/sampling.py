@@ -57,7 +57,7 @@ def trajectory(
     x_0 = x
     for i, t in enumerate(times):
         if i > 0:
-            x = schedule.again(x_0, noise(i, x), torch.tensor(t, dtype=torch.float64, device=x.device))
+            x = schedule.again(x_0, noise(i, x), torch.tensor(t, dtype=torch.float64))
         x_0 = f(x, t, **cond)
         x_0 = x_0.clamp(-1, 1) if clip else x_0
         x_0 = project(x_0) if project else x_0

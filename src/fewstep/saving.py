@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from fewstep.design import Design, from_json, to_json
 from fewstep.files import read_json, whole_folder, write_json
-from fewstep.ondisk import OnDisk, safetensors
+from fewstep.ondisk import OnDisk, safetensors, write_tensors
+
+FILES = ("model.json", "weights.safetensors", "README.md")
+"""What a model's folder holds."""
 
 
 def write_model(
@@ -26,11 +28,12 @@ def write_model(
     them.
     """
     folder = Path(folder)
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "model.json").is_file():
-        raise FileExistsError(f"{folder} holds other files, and no model: choose another folder.")
-    kept = {name: _as(w.detach(), dtype).cpu().contiguous() for name, w in weights.items()}
+    others = sorted({path.name for path in folder.iterdir()} - set(FILES)) if folder.is_dir() else []
+    if others:
+        raise FileExistsError(f"{folder} holds other files ({', '.join(others[:3])}{', …' * (len(others) > 3)}), which "
+                              "would be lost: choose another folder.")  # fmt: skip
     with whole_folder(folder) as aside:
-        save_file(kept, str(aside / "weights.safetensors"))
+        write_tensors({name: _as(w.detach(), dtype) for name, w in weights.items()}, aside / "weights.safetensors")
         write_json(aside / "model.json", to_json(design))
         (aside / "README.md").write_text(card(design, use=usage(design, name)), encoding="utf-8")
 

@@ -157,10 +157,11 @@ class Discrete(Schedule):
         if index.numel() and not -1 <= int(index.min()) <= int(index.max()) < self.steps:
             raise ValueError(f"Times of this schedule are indices 0 … {self.steps - 1} (−1: clean); these are "
                              f"{t.min():g} … {t.max():g}.")  # fmt: skip
-        at = t.device if t.device.type != "mps" else torch.device("cpu")
-        cumulative = torch.where(index < 0, 1.0, self.alphas_cumprod.to(at)[index.to(at).clamp(min=0)].to(t.device))
+        at = t.device if t.device.type != "mps" else torch.device("cpu")  # which has no float64
+        index = index.to(at)
+        cumulative = torch.where(index < 0, 1.0, self.alphas_cumprod.to(at)[index.clamp(min=0)])
         dtype = torch.float64 if t.dtype == torch.float64 else torch.float32
-        return cumulative.sqrt().to(t.device, dtype), (1 - cumulative).sqrt().to(t.device, dtype)
+        return cumulative.sqrt().to(dtype).to(t.device), (1 - cumulative).sqrt().to(dtype).to(t.device)
 
     @property
     def alphas_cumprod(self) -> Tensor:

@@ -2,11 +2,11 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from fewstep.files import remembered
 from fewstep.networks.adapters.autoencoder import Autoencoder
 from fewstep.networks.adapters.needed import latent_extra
 
@@ -76,7 +76,7 @@ class Latents(Space):
         return self.autoencoder(x_0.device).decode(x_0)
 
 
-@lru_cache(maxsize=4)
+@remembered
 def _autoencoder(source: str) -> Autoencoder:
     with latent_extra():
         return Autoencoder.load(source)

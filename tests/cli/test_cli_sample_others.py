@@ -172,3 +172,20 @@ def test_what_cannot_be_asked(cli, tiny):
     said = cli("sample", "consistency_models_8xb32-LSUN-cat-onstep-256x256")
     assert "did you mean 'consistency_models_8xb32-LSUN-cat-onestep-256x256'?" in said.err
     assert "There is no file nothing.py" in cli("sample", "--mmagic-config", "nothing.py").err
+
+
+def test_ones_own_json_is_left_alone(cli, tiny, tmp_path):
+    mine = {"my": "own data"}
+    for name in ("pics.json", "grid.png.json", "grid.json"):
+        (tmp_path / name).write_text(json.dumps(mine))
+    for out in ("pics", "grid.png"):
+        assert cli("sample", tiny, "-n", 1, "--steps", 1, "--out", tmp_path / out).code == 0
+        assert "is there already, made with these settings" in cli(
+            "sample", tiny, "-n", 1, "--steps", 1, "--out", tmp_path / out).out  # fmt: skip
+    for name in ("pics.json", "grid.png.json", "grid.json"):
+        assert json.loads((tmp_path / name).read_text()) == mine
+
+
+def test_parts_of_churn_need_churn(cli, tiny, tmp_path):
+    said = cli("sample", tiny, "--sampler", "heun", "--s-noise", 3, "--out", tmp_path / "x.png")
+    assert "--s-noise is part of churn, and there is none: give --s-churn too" in said.err

@@ -1,5 +1,7 @@
 """The diffusers world's networks behind fewstep's interface, against the stock pipelines that use them."""
 
+import warnings
+
 import diffusers
 import latent_helpers as tiny
 import pytest
@@ -152,3 +154,12 @@ def test_a_table_gathers_rows_and_the_empty_prompt():
     cond = table(torch.tensor([2, 0]))
     assert torch.equal(cond["prompt"], rows[[2, 0]])
     assert torch.equal(table.nothing(cond)["prompt"], rows[[3, 3]])
+
+
+def test_a_prompt_that_is_cut_off_is_told(stock):
+    words = Prompts(stock[2])
+    with pytest.warns(UserWarning, match=r"Of this prompt only \d+ tokens are read.*This is cut off: .*nine"):
+        words.ask("a " * 200 + "nine", 0, range(1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        words.ask("a nine", 0, range(1))

@@ -57,8 +57,11 @@ def main(args: Sequence[str]) -> int:
     config, out = flags(options.config), Path(options.out or default_out(options.source, options.to))
     if options.to == "openai" and out.suffix not in (".pt", ".pth"):
         raise ValueError(f"{out} cannot be OpenAI's form, which is one file: name it .pt.")
-    if out.exists() and not options.force:
-        raise ValueError(f"{out} is there already: choose another name with --out, or overwrite it with --force.")
+    from fewstep.formats.openai import beside_of
+
+    made = [out, beside_of(out)] if options.to == "openai" else [out]
+    if (there := [path for path in made if path.exists()]) and not options.force:
+        raise ValueError(f"{there[0]} is there already: choose another name with --out, or overwrite it with --force.")
     import torch
 
     from fewstep.formats import read

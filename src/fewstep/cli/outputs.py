@@ -49,11 +49,15 @@ class Output:
 
     @property
     def sidecar(self) -> Path:
-        """samples.json for samples.png, or samples.png.json where that name is another's."""
-        short = self.path.with_suffix(".json")
-        if short.exists() and _json(short).get("output") != self.path.name:
-            return self.path.with_name(self.path.name + ".json")
-        return short
+        """samples.json for samples.png; where that is another's samples.png.json, then samples.png.sidecar.json."""
+        name = self.path.name
+        names = (self.path.with_suffix(".json").name, f"{name}.json", f"{name}.sidecar.json")
+        for path in map(self.path.with_name, names):
+            if not path.exists() or _json(path).get("output") == name:
+                return path
+        raise FileExistsError(
+            f"{name}.sidecar.json is in the way of what is told of {self.path}: choose another --out."
+        )
 
     @property
     def exists(self) -> bool:

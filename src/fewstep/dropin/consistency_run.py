@@ -205,7 +205,7 @@ def _asked(labels: Asked, n: int) -> Tensor:
         raise ValueError(f"class_labels are whole numbers, not {labels!r}.") from None
     if asked.is_floating_point() or asked.dtype == torch.bool:
         raise ValueError(f"class_labels are whole numbers, not {asked.dtype}.")
-    asked = asked.expand(n) if asked.ndim == 0 else asked
+    asked = asked.expand(n) if asked.shape in ((), (1,)) else asked
     if asked.shape != (n,):
         raise ValueError(f"{n} pictures need one class label or {n}, not {tuple(asked.shape)}.")
     return asked.to(torch.int64)

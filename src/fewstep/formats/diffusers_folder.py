@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from fewstep.conditions import Labels, Nothing
@@ -27,7 +26,7 @@ from fewstep.formats.diffusers_unet import config_of, shape_of
 from fewstep.formats.releases import release_of
 from fewstep.formats.torch_files import open_tensors
 from fewstep.networks import UNetShape
-from fewstep.ondisk import safetensors
+from fewstep.ondisk import safetensors, write_tensors
 from fewstep.parameterizations import Boundary
 from fewstep.saving import card
 
@@ -130,10 +129,10 @@ def write_folder(
     if folder.is_dir() and (others := sorted({path.name for path in folder.iterdir()} - OURS)):
         raise FileExistsError(f"{folder} holds other files ({', '.join(others[:3])}): choose another folder.")
     config, grid = config_of(shape), grid_of(design)
-    kept = {name: w.detach().cpu().contiguous() for name, w in to_diffusers(shape, weights).items()}
+    kept = to_diffusers(shape, weights)
     with whole_folder(folder) as aside:
         (aside / "unet").mkdir()
-        save_file(kept, str(aside / "unet" / WEIGHTS[0]), metadata={"format": "pt"})
+        write_tensors(kept, aside / "unet" / WEIGHTS[0], {"format": "pt"})
         write_json(aside / "unet" / "config.json", config)
         write_json(aside / "scheduler" / "scheduler_config.json", scheduler_of(design, grid))
         write_json(aside / "model_index.json", INDEX)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fewstep.conditions import Prompts
@@ -29,7 +28,7 @@ from fewstep.networks import Architecture
 from fewstep.networks.adapters import Autoencoder, LatentUNetShape, TextEncoder, Tokenizer
 from fewstep.networks.adapters.stored import all_of, weights_file
 from fewstep.networks.adapters.text import FOLDERS
-from fewstep.ondisk import Changed, OnDisk, cast, outline, safetensors
+from fewstep.ondisk import Changed, OnDisk, cast, outline, safetensors, write_tensors
 from fewstep.parameterizations import Parameterization
 from fewstep.schedules import Discrete
 from fewstep.spaces import Latents
@@ -173,8 +172,7 @@ def write(
     with whole_folder(folder) as aside:
         (aside / "unet").mkdir()
         unet = {n.removeprefix("unet."): w for n, w in weights.items() if n.startswith("unet.")}
-        save_file({n: w.detach().cpu().contiguous() for n, w in unet.items()}, str(aside / "unet" / WEIGHTS),
-                  metadata={"format": "pt"})  # fmt: skip
+        write_tensors(unet, aside / "unet" / WEIGHTS, {"format": "pt"})
         write_json(aside / "unet" / "config.json", {"_class_name": UNET, **shape.config})
         write_json(aside / "scheduler" / "scheduler_config.json", scheduler)
         autoencoder = _cast(Autoencoder.load(space.source), dtype or _dtype(Path(space.source), "vae"))

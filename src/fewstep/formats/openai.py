@@ -99,9 +99,15 @@ def write(path: str | Path, design: Design, weights: Mapping[str, Tensor]) -> No
             "OpenAI's networks are told 250 ln t, of data whose deviation is 0.5; this one was told "
             f"{p.noise_scale:g} ln t, at {p.sigma_data:g} (noise_scale, sigma_data), and would draw noise there."
         )
-    with whole_file(path) as aside, open(aside, "wb") as file:
-        torch.save(OrderedDict((name, w.detach().cpu().contiguous()) for name, w in weights.items()), file)
-    write_json(beside_of(path), {"about": HEADER, **flags_of(a), "fewstep": to_json(design)})
+    kept = OrderedDict((name, w.detach().cpu().contiguous()) for name, w in weights.items())
+    about = {"about": HEADER, **flags_of(a), "fewstep": to_json(design)}
+    with whole_file(beside_of(path)) as described, whole_file(path) as aside:  # both are there before either is seen
+        try:
+            with open(aside, "wb") as file:
+                torch.save(kept, file)
+        except RuntimeError as error:
+            raise OSError(f"{path} could not be written ({error}): is the disk full?") from None
+        write_json(described, about)
 
 
 def fetched(release: Release) -> Path:

@@ -142,7 +142,7 @@ def draw(
 
 def noised(schedule: Schedule, x_0: Tensor, z: Tensor, t: float) -> Tensor:
     """x_0 at time t."""
-    return schedule.perturb(x_0, z, torch.tensor(t, dtype=torch.float64, device=x_0.device))
+    return schedule.perturb(x_0, z, torch.tensor(t, dtype=torch.float64))
 
 
 def _projected(f: Estimate, project: Callable[[Tensor], Tensor]) -> Estimate:

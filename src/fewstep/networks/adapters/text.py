@@ -110,14 +110,20 @@ class Tokenizer:
         ]  # fmt: skip
         return parts[0] if len(parts) == 1 else torch.stack(parts, dim=1)
 
+    def cut(self, prompts: Sequence[str]) -> list[str]:
+        """A sentence for each prompt that is longer than L: what of it is not read."""
+        found = []
+        for text, tokens in ((text, self.tokenizers[0](text).input_ids) for text in dict.fromkeys(prompts)):
+            most = self.tokenizers[0].model_max_length
+            if len(tokens) > most:
+                lost = self.tokenizers[0].decode(tokens[most - 1 : -1])
+                found.append(f"Of this prompt only {most} tokens are read: {text!r}. This is cut off: {lost!r}.")
+        return found
+
     def save(self, folder: str | Path) -> None:
         """Writes the parts of a pipeline's folder, as transformers does."""
         for tokenizer, name in zip(self.tokenizers, TOKENIZERS, strict=False):
             tokenizer.save_pretrained(Path(folder, name))
-
-    def lengths(self, prompts: Sequence[str]) -> list[int]:
-        """How many tokens each prompt has, begin and end included, before anything is cut off."""
-        return [max(len(t(p).input_ids) for t in self.tokenizers) for p in prompts]
 
 
 def check_words(source: str | Path) -> None:
