@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from steady import steady
 
-from fewstep.schedules import Discrete, Karras
+from fewstep.schedules import Discrete, Karras, check_strength
 
 
 def test_karras_grid_is_equation_5():
@@ -114,3 +114,10 @@ def test_discrete_again_is_perturb():
     t = torch.tensor([10.0, 900.0])
     assert torch.equal(schedule.again(x_0, z, t), schedule.perturb(x_0, z, t))
     assert torch.equal(schedule.start(z), z)  # DDPM's prior is N(0, I)
+
+
+def test_a_share_of_levels_has_no_binary_error():
+    assert check_strength(0.58, 50) == 29
+    assert check_strength(1.0, 50) == 50
+    with pytest.raises(ValueError, match="at least one"):
+        check_strength(0.01, 50)

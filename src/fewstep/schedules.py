@@ -224,10 +224,11 @@ def _alphas_cumprod(schedule: Discrete) -> Tensor:
 
 def check_strength(strength: float, levels: int) -> int:
     """How many of so many levels a picture is redrawn from; ValueError for a strength that leaves none."""
-    if not 0 < strength <= 1 or int(levels * strength) < 1:
+    share = int(levels * strength + 1e-6) if 0 < strength <= 1 else 0  # 50 · 0.58 is 29, not 28.999…
+    if share < 1:
         raise ValueError(f"strength is a number above 0 and up to 1, of {levels} levels at least one; {strength:g} "
                          "is not.")  # fmt: skip
-    return int(levels * strength)
+    return share
 
 
 def _at_least_one(n: int) -> int:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from cli_helpers import save_image
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import fewstep
 from fewstep.images import read_picture, to_uint8
@@ -228,3 +229,5 @@ def test_an_lcm_lora_makes_a_few_step_model(cli, folders, tmp_path):
     assert (kept["lora"], kept["guidance"], kept["steps"]) == ([f"{file}:0.5"], [1.0], 4)
     assert "made otherwise" in cli(*common, "--lora", file, "--sampler", "consistency").err
     assert "There is no LoRA 'none.safetensors'" in cli(*common, "--lora", "none.safetensors:2").err
+    save_file({name: tensor * 2 for name, tensor in load_file(file).items()}, file)  # trained further
+    assert "made otherwise" in cli(*common, "--lora", f"{file}:0.5", "--sampler", "consistency").err

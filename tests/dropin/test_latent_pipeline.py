@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from transformers import CLIPConfig
 
 import fewstep
+from fewstep.dropin.latent_parts import as_lcm
 from fewstep.dropin.latent_words import check_text
 
 Ours, Stock = fewstep.LatentConsistencyModelPipeline, diffusers.LatentConsistencyModelPipeline
@@ -554,3 +555,9 @@ def test_what_changes_a_text_encoder_is_noticed(both):
     assert [read(), read()] == [1, 0]
     with torch.enable_grad():
         assert both()[0].encode_prompt("a seven", "cpu", 1, False)[0].requires_grad
+
+
+@pytest.mark.parametrize("kind", [diffusers.EDMEulerScheduler, diffusers.FlowMatchEulerDiscreteScheduler])
+def test_schedulers_of_other_noise_levels_are_refused(kind):
+    with pytest.raises(ValueError, match=f"{kind.__name__}, whose noise levels are no DDPM's"):
+        as_lcm(kind())

@@ -83,7 +83,7 @@ def names(tmp_path: Path) -> list[str]:
 def test_once_and_whole(server, tmp_path):
     server.files["dir/a b.pt"] = server.files["dir/a%20b.pt"] = CONTENT
     path = fetch(server.url("dir/a%20b.pt?download=true"), fine)
-    assert path == tmp_path / "cache" / "127.0.0.1" / "dir" / "a b.pt"
+    assert path == tmp_path / "cache" / f"127.0.0.1_{server.server_port}" / "dir" / "a b.pt"
     assert path.read_bytes() == CONTENT
     assert fetch(server.url("dir/a%20b.pt"), fine) == path
     assert server.asked == [None]
@@ -174,7 +174,7 @@ def test_nothing_there_and_nobody_there(server, tmp_path, monkeypatch):
     ):
         fetch(server.url("a.pt"), fine)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    place = tmp_path / "cache" / "127.0.0.1" / "a.pt"
+    place = tmp_path / "cache" / f"127.0.0.1_{server.server_port}" / "a.pt"
     with pytest.raises(
         FileNotFoundError, match=f"HF_HUB_OFFLINE forbids to download it: it is expected at {place}, from"
     ):
@@ -212,7 +212,7 @@ def test_a_model_at_an_address(server, tmp_path):
     server.files["edm_x.pt"] = save_pt(tmp_path / "x.pt").read_bytes()
     model = load(server.url("edm_x.pt"), config=CONFIG, device="cpu")
     assert not model.consistent
-    assert locate(server.url("edm_x.pt")) == tmp_path / "cache" / "127.0.0.1" / "edm_x.pt"
+    assert locate(server.url("edm_x.pt")) == tmp_path / "cache" / f"127.0.0.1_{server.server_port}" / "edm_x.pt"
     assert model.denoiser(torch.randn(1, 3, 16, 16), 1.0, labels=torch.tensor([3])).shape == (1, 3, 16, 16)
 
 
@@ -261,3 +261,11 @@ def test_without_a_network_it_is_said_where_a_release_is_expected(tmp_path, monk
         load("cd_imagenet64_l2")
     with pytest.raises(FileNotFoundError, match=r"did you mean 'cd_imagenet64_l2'\?"):
         load("cd_imagenet_l2.pt")
+
+
+def test_other_addresses_are_other_files():
+    addresses = ["https://h/a.pt", "https://h/a.pt?id=1", "https://h/a.pt?id=2", "http://h:1/a.pt", "http://h:2/a.pt"]
+    assert len({kept(address) for address in addresses}) == len(addresses)
+    assert {kept(address).suffix for address in addresses} == {".pt"}
+    with pytest.raises(ValueError, match="no address"):
+        kept("https://../a.pt")

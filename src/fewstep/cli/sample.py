@@ -187,7 +187,7 @@ def words(options: Sample, model: "Model") -> dict[str, Any]:
 
     prompted = model.design.condition.words
     said = {"prompts": list(options.prompt)} if options.prompt else {}
-    said |= {"lora": list(options.lora)} if options.lora else {}
+    said |= {"lora": list(options.lora), "lora_sha256": sources.loras_digest(options.lora)} if options.lora else {}
     scales = list(options.guidance) or ([usual_guidance(model.design)] if prompted else [])
     others = {"negative": options.negative, "height": options.height, "width": options.width}
     kept = {name: value for name, value in others.items() if value is not None}

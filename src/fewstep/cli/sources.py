@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fewstep.files import read_json
+
 if TYPE_CHECKING:
     from fewstep.model import Model
 
@@ -40,9 +42,21 @@ def check_words(model: "Model", prompted: bool) -> None:
 def add_loras(model: "Model", said: Sequence[str], consistent: bool) -> None:
     """Fuses what --lora names, SOURCE or SOURCE:SCALE."""
     for word in said:
-        found = re.fullmatch(r"(.+):(-?[\d.]+)", word)
-        source, scale = (found[1], float(found[2])) if found else (word, 1.0)
+        source, scale = lora(word)
         model.add_lora(source, scale, consistent=consistent)
+
+
+def lora(word: str) -> tuple[str, float]:
+    """SOURCE or SOURCE:SCALE."""
+    found = re.fullmatch(r"(.+):(-?[\d.]+)", word)
+    return (found[1], float(found[2])) if found else (word, 1.0)
+
+
+def loras_digest(said: Sequence[str]) -> str:
+    """SHA-256 over the files of LoRAs that lie here; one of the Hub is known by its name."""
+    places = [Path(lora(word)[0]).expanduser() for word in said]
+    files = [path for place in places for path in (sorted(place.rglob("*")) if place.is_dir() else [place])]
+    return sha256([path for path in files if path.is_file()])
 
 
 def prompts_in(path: str) -> tuple[str, ...]:
@@ -78,9 +92,24 @@ def labels_shown(model: "Model", asked: list[int] | None, seed: int, indices: ra
 def origin(source: str) -> dict[str, Any]:
     """Where a model is and the SHA-256 of its weights: what a sidecar says about it."""
     path = weights_file(source)
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"source": source, "weights": path.name, "sha256": digest}
+    return {"source": source, "weights": path.name, "sha256": sha256([path, *shards(path)])}
+
+
+def sha256(files: Sequence[Path]) -> str:
+    """Over the content of files, one after another."""
+    found = hashlib.sha256()
+    for path in files:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                found.update(block)
+    return found.hexdigest()
+
+
+def shards(path: Path) -> list[Path]:
+    """The files that an index of weights names; none for weights in one file."""
+    if not path.name.endswith(".index.json"):
+        return []
+    return [path.with_name(name) for name in sorted(set(read_json(path)["weight_map"].values()))]
 
 
 def weights_file(source: str) -> Path:

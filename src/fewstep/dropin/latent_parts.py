@@ -33,6 +33,7 @@ from fewstep.dropin.latent_memory import Memory
 from fewstep.dropin.latent_scheduler import LCMScheduler
 from fewstep.dropin.latent_words import PromptPipeline
 from fewstep.dropin.stepping import logger
+from fewstep.formats.ddpm_scheduler import schedule_of
 
 SDXL_ONLY = ("text_encoder_2", "tokenizer_2")
 OTHERS_ONLY = ("safety_checker",)
@@ -184,4 +185,6 @@ def as_lcm(scheduler: Any) -> Any:
         logger.info(f"{type(scheduler).__name__}'s noise schedule is stepped through by an LCMScheduler.")
     # Without diffusers' note of which values were defaults, for its classes differ in these.
     config: Any = scheduler.config  # type: ignore[attr-defined]
+    kind = type(scheduler).__name__
+    schedule_of({**config, "_class_name": kind}, "The pipeline's scheduler")  # refuses levels that are no DDPM's
     return LCMScheduler.from_config({k: v for k, v in config.items() if k != "_use_default_values"})

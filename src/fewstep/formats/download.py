@@ -6,6 +6,7 @@ A download that was interrupted goes on where it stopped, unless the file behind
 that somebody put in its place is taken as it is.
 """
 
+import hashlib
 import os
 import shutil
 import urllib.request
@@ -38,9 +39,13 @@ def kept(url: str) -> Path:
     """Where the file of this address is, or would be. ValueError for an address without a file's name."""
     split = urlsplit(url)
     parts = [part for part in unquote(split.path).replace("\\", "/").split("/") if part not in ("", ".", "..")]
-    if not split.hostname or not parts:
+    if not (split.hostname or "").strip(".") or not parts:
         raise ValueError(f"{url} is no address of a file.")
-    return cache().joinpath(split.hostname, *parts)
+    query = "&".join(part for part in split.query.split("&") if not part.startswith("download="))  # the Hub's own
+    if query:  # another file of the same name
+        name = Path(parts[-1])
+        parts[-1] = f"{name.stem}-{hashlib.blake2b(query.encode(), digest_size=4).hexdigest()}{name.suffix}"
+    return cache().joinpath(f"{split.hostname}{f'_{split.port}' if split.port else ''}", *parts)
 
 
 def fetch(url: str, check: Callable[[Path], object]) -> Path:

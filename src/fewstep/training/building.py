@@ -10,6 +10,7 @@ Only the network computes in low precision; times, coefficients and losses stay 
 import copy
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -163,4 +164,6 @@ def _base(recipe: Recipe) -> dict[str, Any]:
     if not recipe.latent or not recipe.latent.lora:
         return {}
     lora = recipe.latent.lora
-    return {"base": str(recipe.start or recipe.teacher), "lora_scale": lora.alpha / lora.rank}
+    base = str(recipe.start or recipe.teacher)
+    here = Path(base).expanduser()  # a place is kept whole, so that it is found from elsewhere
+    return {"base": str(here.resolve()) if here.exists() else base, "lora_scale": lora.alpha / lora.rank}
