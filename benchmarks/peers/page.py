@@ -86,8 +86,8 @@ class Results:
 
     @property
     def ways(self) -> str:
-        """How pictures were drawn at the end."""
-        return ", ".join(dict.fromkeys(run["marks"][-1]["way"] for run in self.runs))
+        """How pictures were drawn at the end; of several seeds, in one way or another."""
+        return " or ".join(dict.fromkeys(run["marks"][-1]["way"] for run in self.runs))
 
 
 def write(page: Path, folder: Path, plan: Plan, absent: dict[str, str]) -> Path:
