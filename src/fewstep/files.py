@@ -1,11 +1,12 @@
 """Files that are either complete or not there: written aside, synced, then renamed."""
 
 import errno
+import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -115,6 +116,16 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged: it is not JSON ({error}).") from None
+
+
+def sha256(files: Sequence[Path]) -> str:
+    """Over the content of files, one after another."""
+    found = hashlib.sha256()
+    for path in files:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                found.update(block)
+    return found.hexdigest()
 
 
 def stamp(folder: str | Path) -> tuple[tuple[str, int, int], ...]:

@@ -13,9 +13,11 @@ from safetensors.torch import load_file, save_file
 from unet_helpers import IMAGENET, LSUN, design_of, random_weights
 
 from fewstep.design import Design
+from fewstep.files import sha256
 from fewstep.formats import load, read
 from fewstep.formats.diffusers_folder import write_folder
 from fewstep.formats.diffusers_unet import config_of, shape_of
+from fewstep.formats.load import weights_files
 from fewstep.formats.writing import write
 from fewstep.model import build
 from fewstep.networks import UNetShape
@@ -417,3 +419,16 @@ def test_the_python_of_the_card_runs(shape, tmp_path, monkeypatch):
     made = {}
     exec(python_of(tmp_path / "this folder"), made)
     assert made["image"].size == (16, 16)
+
+
+def test_weights_in_shards_are_all_of_their_files(stock, tmp_path):
+    """An index says nothing of what its files hold, so other weights under it would pass for the same."""
+    stock.save_pretrained(tmp_path, max_shard_size="1MB")
+    files = weights_files(tmp_path)
+    assert len(files) > 2
+    assert files[0].name.endswith(".index.json")
+    before = sha256(files)
+    content = bytearray(files[-1].read_bytes())
+    content[-1] ^= 1
+    files[-1].write_bytes(content)
+    assert sha256(files) != before

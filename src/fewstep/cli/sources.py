@@ -1,12 +1,11 @@
 """What a command is given: a model, the hash of its weights, labels by number or name, a free name for the output."""
 
-import hashlib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fewstep.files import read_json
+from fewstep.files import sha256
 
 if TYPE_CHECKING:
     from fewstep.model import Model
@@ -91,25 +90,10 @@ def labels_shown(model: "Model", asked: list[int] | None, seed: int, indices: ra
 
 def origin(source: str) -> dict[str, Any]:
     """Where a model is and the SHA-256 of its weights: what a sidecar says about it."""
-    path = weights_file(source)
-    return {"source": source, "weights": path.name, "sha256": sha256([path, *shards(path)])}
+    from fewstep.formats.load import weights_files
 
-
-def sha256(files: Sequence[Path]) -> str:
-    """Over the content of files, one after another."""
-    found = hashlib.sha256()
-    for path in files:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                found.update(block)
-    return found.hexdigest()
-
-
-def shards(path: Path) -> list[Path]:
-    """The files that an index of weights names; none for weights in one file."""
-    if not path.name.endswith(".index.json"):
-        return []
-    return [path.with_name(name) for name in sorted(set(read_json(path)["weight_map"].values()))]
+    files = weights_files(source)
+    return {"source": source, "weights": files[0].name, "sha256": sha256(files)}
 
 
 def weights_file(source: str) -> Path:

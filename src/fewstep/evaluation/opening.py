@@ -25,9 +25,10 @@ from fewstep.conditions import Asked
 from fewstep.evaluation.features.seeing import digest_of
 from fewstep.evaluation.pictures import Drawn, Given, Pictures, Stored, resized
 from fewstep.evaluation.telling import drawn_labels, drawn_prompts
+from fewstep.files import sha256
 from fewstep.formats.download import is_url
 from fewstep.formats.hub import is_id
-from fewstep.formats.load import bundled, load, local, locate
+from fewstep.formats.load import bundled, load, local, weights_files
 from fewstep.formats.releases import RELEASES
 from fewstep.images import Data, Images
 from fewstep.images.arrays import read_arrays
@@ -219,6 +220,5 @@ def _drawn(model: Model, name: str, ask: Asking, beside: Side | None, *, named: 
 
 
 def weights_digest(name: str) -> str:
-    """The first 16 hex digits of the SHA-256 of a model's weights file."""
-    with open(locate(name), "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    """The first 16 hex digits of the SHA-256 of a model's weights."""
+    return sha256(weights_files(name))[:16]

@@ -144,6 +144,12 @@ def architecture(source: str | Path) -> Architecture:
     return read(source).design.architecture
 
 
+def weights_files(source: str | Path) -> list[Path]:
+    """The weights file of a source, and the files that it names where it is an index of others."""
+    path = locate(source)
+    return [path, *(diffusers_folder.shards(path) if path.name.endswith(".index.json") else [])]
+
+
 def locate(source: str | Path) -> Path:
     """The weights file of a source, downloaded where need be; FileNotFoundError, with the nearest name, for none."""
     path, name = Path(source).expanduser(), str(source)
