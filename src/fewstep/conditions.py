@@ -101,12 +101,16 @@ class Prompts(Condition):
     """The width of the pictures that SDXL is told; None for models that are not told it."""
     zero_empty: bool = False
     """Whether nothing is asked for by zeros (SDXL), instead of by the empty prompt."""
+    inside: bool = False
+    """Whether the network reads tokens itself: in a run that trains a text encoder, until its model is written."""
 
     words = True
 
     @torch.no_grad()
     def __call__(self, labels: Tensor) -> dict[str, Any]:
         """{"prompt": (n, L, D)}, and for SDXL `pooled` (n, P) and `sizes` (n, 6), of tokens (n, L) or (n, 2, L)."""
+        if self.inside:
+            return {"tokens": labels}
         tokens, places = labels.unique(dim=0, return_inverse=True)  # a prompt of many pictures is read once
         read = _encoder(self.source).to(labels.device)(tokens)
         return self.told({name: value[places] for name, value in read.items()})
@@ -127,11 +131,12 @@ class Prompts(Condition):
     @torch.no_grad()
     def nothing(self, cond: Mapping[str, Any]) -> dict[str, Any]:
         """The empty prompt's keywords, or zeros; sizes are told as they are."""
-        like: Tensor = cond["prompt"]
         if self.zero_empty:
             return {name: value if name == "sizes" else torch.zeros_like(value) for name, value in cond.items()}
-        empty = _encoder(self.source).to(like.device)(_tokenizer(self.source)([""]).to(like.device))
-        return {**cond, **{name: value.to(like.dtype).expand_as(cond[name]) for name, value in empty.items()}}
+        like: Tensor = cond["tokens" if self.inside else "prompt"]
+        empty = self(_tokenizer(self.source)([""]).to(like.device))
+        told = {name: value for name, value in empty.items() if name != "sizes"}
+        return {**cond, **{name: value.to(like.dtype).expand_as(cond[name]) for name, value in told.items()}}
 
     def told(self, embedded: dict[str, Tensor]) -> dict[str, Any]:
         """The keywords of embedded prompts: with `sizes` for SDXL."""

@@ -315,6 +315,7 @@ def test_written_and_read_again_without_a_config(name, dtype, tmp_path):
     assert stored.design == design
     assert_same(stored.weights, weights)
     assert_same(torch.load(tmp_path / "mine.pt", weights_only=True), weights)
+    assert read(tmp_path / "mine.pt", config=flags_of(shape)).design == design  # flags tell of the network alone
     (tmp_path / "mine.pt.json").unlink()  # what any other program gives
     assert read(tmp_path / "mine.pt", config=flags_of(shape)).design.architecture == shape
 

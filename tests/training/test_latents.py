@@ -304,6 +304,23 @@ def test_a_text_encoder_is_trained_with_its_teacher(teacher, data, tmp_path):
     train(latent("lcd", data, teacher=str(tmp_path / "run"), steps=1), tmp_path / "student")
 
 
+def test_a_run_that_trains_a_text_encoder_draws_before_its_end(teacher, data, tmp_path):
+    words = Words(vocabulary=600, length=8, width=16, layers=1, heads=2)
+    recipe = latent("teacher", data, latent={"autoencoder": teacher, "words": words}, steps=2, ema=(0.0,))
+    for _ in watch(fit(recipe, tmp_path / "run"), quiet=True):
+        pass
+
+    def pictures_of(folder):
+        model = load(folder, device="cpu")
+        return [model.sample(2, prompts=PROMPT, guidance=g, steps=2, seed=3).int() for g in (1.0, 4.0)]
+
+    finished = pictures_of(tmp_path / "run")
+    (tmp_path / "run" / "model").rename(tmp_path / "aside")
+    (tmp_path / "run").rename(tmp_path / "elsewhere")  # its words are found where it is now
+    for early, late in zip(pictures_of(tmp_path / "elsewhere"), finished, strict=True):
+        assert (early - late).abs().max() <= 1
+
+
 # -- autoencoders ----------------------------------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from fewstep.codec import nearest
+from fewstep.conditions import Prompts
 from fewstep.design import Design, from_json
 from fewstep.files import read_json
 from fewstep.formats import diffusers_folder, hub, latent_folder, openai
@@ -196,6 +197,8 @@ def local(path: Path) -> Path | None:
 def read_checkpoint(folder: Path) -> tuple[Design, Mapping[str, Tensor]]:
     """The design and the averaged weights in a training checkpoint; of a LoRA's, those of the changed model."""
     design = from_json(read_json(folder / "model.json"), str(folder / "model.json"))
+    if isinstance(words := design.condition, Prompts) and words.inside:  # the run may have been moved
+        design = replace(design, condition=replace(words, source=str(folder.resolve().parents[1] / "text")))
     rate = float(read_json(folder / "state.json")["ema"][0])
     tensors = safetensors(folder / "state.safetensors")
     names = {name.removeprefix("student/"): name for name in tensors if name.startswith("student/")}

@@ -14,6 +14,7 @@ three, dim) and one-dimensional convolutions: rows are then permuted, and a trai
 import json
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,13 @@ def read(path: Path, config: Mapping[str, Any] | None, qkv_order: Order) -> tupl
     if qkv_order not in (None, *ORDERS):
         raise ValueError(f"There is no qkv_order '{qkv_order}'{nearest(str(qkv_order), ORDERS)}")
     weights = tensors(path)
-    beside = {} if config is not None and "image_size" in config else sidecar(path)
+    beside = sidecar(path)
     try:
-        design = _kept(beside, path) if config is None else None
-        design = design or _told(path, weights, {**beside, **(config or {})})
+        design = _kept(beside, path)
+        if design is None:
+            design = _told(path, weights, config if config and "image_size" in config else {**beside, **(config or {})})
+        elif config:
+            design = replace(design, architecture=shape_of(outline(weights), path, {**beside, **config}))
     except ValueError as error:
         raise ValueError(f"{path} cannot be loaded: {error}") from None
     return design, _arranged(weights, design.architecture, qkv_order)
@@ -148,7 +152,7 @@ def _kept(beside: dict[str, Any], path: Path) -> Design | None:
 
 
 def _told(path: Path, weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> Design:
-    shape = shape_of(outline(weights), path, {name: value for name, value in config.items() if name != "fewstep"})
+    shape = shape_of(outline(weights), path, config)
     kind = EDM if path.name.startswith(TEACHERS) else Boundary
     release = release_of(path)
     about: dict[str, Any] = {"name": release.name, "text": f"{release.text}."} if release else {"name": path.stem}

@@ -185,7 +185,8 @@ def _condition(ours: Recipe, models: list[Model], folder: Path, images: Images) 
         raise ValueError(f"{images.data.path} has no captions: add them (metadata.jsonl, or a .txt beside each "
                          "picture), or train on empty prompts with --data.uncaptioned empty.")  # fmt: skip
     told = shape.told_sizes
-    return Prompts(source, images.shape[-1] if told else None, theirs.zero_empty if theirs else told)
+    size, zero_empty = images.shape[-1] if told else None, theirs.zero_empty if theirs else told
+    return Prompts(source, size, zero_empty, inside=latent.words is not None)
 
 
 def place(source: str) -> str:
