@@ -11,6 +11,7 @@ import fewstep
 from fewstep import recipes
 from fewstep.cli import dryrun
 from fewstep.cli.train import find, flag, from_file, leaves, parse
+from fewstep.lpips import LPIPS
 from fewstep.networks import CompactShape, UNetShape
 from fewstep.training import track
 
@@ -93,6 +94,13 @@ def test_a_student_of_a_teacher(cli):
     assert said.code == 0, said.err
     assert "from teacher" in said.out
     assert "parameters" in cli("train", "digits-cd", "--teacher", "teacher", "--dry-run").out
+    for setting, ours in (("--sigma-data", "sigma_data 0.5"), ("--architecture.embedding", "embedding 128")):
+        said = cli("train", "digits-cd", "--teacher", "teacher", "--out", "other", setting, 48)
+        assert said.code == 1
+        assert f"{setting} 48" in said.err
+        assert f"the data and teacher, where the weights start, decide it ({ours})" in said.err
+    said = cli("train", "digits-ect", "--architecture.image-size", 16, "--out", "another")
+    assert "--architecture.image-size 16 cannot be: the data decide it (image_size 8)" in said.err
 
 
 MINE = """
@@ -156,6 +164,14 @@ def test_calls_are_counted_by_the_objective_itself(name, calls):
     recipe = replace(recipes.recipe(name), guidance=1.0)
     assert dryrun.calls_of(recipe) == dryrun.Calls(*calls)
     assert dryrun.calls_of(replace(recipe, guidance=1.5)).teacher == 2 * calls[2]
+
+
+def test_the_network_of_a_perceptual_distance_is_counted():
+    plain = recipes.recipe("words-vae")
+    seen = dryrun.judge_cost(replace(plain, objective=replace(plain.objective, also=LPIPS())))
+    assert seen.parameters == 14_714_688  # VGG16's convolutions
+    assert seen.trained > seen.forward > 0
+    assert dryrun.judge_cost(plain).parameters == 0
 
 
 def test_recomputing_keeps_less():

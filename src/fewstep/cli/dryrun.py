@@ -115,8 +115,9 @@ def judge_cost(recipe: "Recipe") -> Cost:
 
     In continuous time its second derivative is needed: 3 times as much, 11/3 with the gradient through both sides.
     """
-    distance = getattr(recipe.objective, "distance", None)
-    if not isinstance(distance, lpips.LPIPS):
+    distances = [getattr(recipe.objective, name, None) for name in ("distance", "also")]
+    distance = next((d for d in distances if isinstance(d, lpips.LPIPS)), None)
+    if distance is None:
         return Cost()
     side = recipe.architecture.image_size
     if distance.size is not None and not (distance.below is not None and side >= distance.below):

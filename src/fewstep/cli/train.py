@@ -181,6 +181,7 @@ def train(options: Train, args: Sequence[str]) -> int:
     pick_device(options.device)
     folder = Path(options.out or f"runs/{recipe.name}").expanduser()
     run = fit(recipe, folder, device=None if options.device == "auto" else options.device)
+    refuse_overruled(args, recipe, run.recipe)
     began = run.state.step
     if run.main:
         print("\n".join(beginning(run)), flush=True)
@@ -189,6 +190,17 @@ def train(options: Train, args: Sequence[str]) -> int:
     if run.main:
         print("\n".join(ending(run, began, command(args))), flush=True)
     return 0 if run.state.step >= recipe.steps else 130
+
+
+def refuse_overruled(args: Sequence[str], asked: "Recipe", made: "Recipe") -> None:
+    """Raises ValueError for a setting among `args` that another value took the place of."""
+    given = {long(word).split("=")[0].replace("_", "-") for word in args}
+    now, source = dict(leaves(made)), made.start if made.start not in (None, "random") else made.teacher
+    for path, value in leaves(asked):
+        if flag(*path) in given and now.get(path) != value:
+            whose = f"the data and {source}, where the weights start," if source else "the data"
+            ours = f"{path[-1]} {now[path]}" if path in now else type(made.architecture).__name__
+            raise ValueError(f"{flag(*path)} {value} cannot be: {whose} decide it ({ours}). Leave it out.")
 
 
 def beginning(run: "Run") -> list[str]:

@@ -40,7 +40,7 @@ class Recipe:
     schedule: Schedule = field(default_factory=Karras)
     """The noise levels."""
     sigma_data: float = 0.5
-    """Standard deviation of the data in [-1, 1], for the preconditioning."""
+    """Standard deviation of the data in [-1, 1], for the preconditioning (KarrasWeighting has its own)."""
     noise_scale: float = 0.25
     """The network is told noise_scale · ln t (250 for weights in the form of OpenAI's and diffusers')."""
     teacher: str | None = None
