@@ -97,6 +97,10 @@ def test_wrong_values_are_refused(cli, args):
         (["train", "digits-ect", "--data", "nowhere", "--out", "run"], "there is no nowhere"),
         (["train", "digits-cd", "--out", "run"], "needs a teacher"),
         (["train", "digits-ect", "--batch", "0"], "whole numbers from 1"),
+        (
+            ["train", "digits-pd", "--steps", "3"],
+            "3 steps pass over some of the 5 stages of ProgressiveDistillation: give at least 7",
+        ),
         (["times", "nowhere"], "--data"),
     ],
 )

@@ -104,6 +104,10 @@ class Recipe:
             raise ValueError("Latent diffusion works on a DDPM's noise levels: the schedule must be Discrete.")
         if self.objective.needs_teacher and self.start == "random" and not self.teacher:
             raise ValueError("This objective needs a teacher: give one with --teacher.")
+        stages = self.objective.stage(1.0) + 1
+        if self.steps < 2 * stages and len({self.objective.stage(k / self.steps) for k in range(self.steps)}) < stages:
+            raise ValueError(f"{self.steps} steps pass over some of the {stages} stages of "
+                             f"{type(self.objective).__name__}: give at least {stages + 2}.")  # fmt: skip
 
     @property
     def parameterization(self) -> Parameterization:
