@@ -170,6 +170,14 @@ def test_references_are_prepared():
         (lambda: Colorize().measure(torch.zeros(1, 1, 8, 8)), "3 channels"),
         (lambda: SuperResolve(3).measure(torch.zeros(1, *SHAPE)), "does not divide"),
         (lambda: SuperResolve(0), "from 1, not 0"),
+        (lambda: Inpaint(torch.ones(8)), r"A mask is \(H, W\), .*, not \(8,\)"),
+        (
+            lambda: Inpaint(torch.ones(8, 8, 3)).measure(torch.zeros(1, *SHAPE)),
+            r"channels come last, mask\[\.\.\., 0\]",
+        ),
+        (lambda: Inpaint(torch.ones(3, 1, 8, 8)).prepare(torch.zeros(4, *SHAPE), SHAPE), "3 masks .* for 4 pictures"),
+        (lambda: Inpaint(torch.ones(5, 1, 8, 8)).prepare(torch.zeros(4, *SHAPE), SHAPE), "5 masks .* for 4 pictures"),
+        (lambda: Inpaint(torch.ones(2, 8, 8)).prepare(torch.zeros(4, *SHAPE), SHAPE), "mask has 2 channels"),
         (
             lambda: SuperResolve(2).prepare(torch.zeros(1, 3, 5, 5), SHAPE),
             r"\(3, 5, 5\), the model makes \(3, 8, 8\)",

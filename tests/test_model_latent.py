@@ -1,5 +1,6 @@
 """Latent models behind `Model`: the stock pipelines' pictures from one noise, and what holds whatever they draw."""
 
+import math
 import shutil
 
 import diffusers
@@ -393,6 +394,19 @@ def test_loras_that_do_not_fit(made, tmp_path):
         save_file(layers, str(tmp_path / f"{start}.safetensors"))
         with pytest.raises(ValueError, match=words):
             model.add_lora(tmp_path / f"{start}.safetensors")
+    fits, other = "up_blocks.0.resnets.0.conv1", "up_blocks.9.resnets.0.conv1"
+    weight = model.denoiser.network.get_submodule(f"unet.{fits}").weight
+    a, b = torch.ones(2, weight.shape[1], 3, 3), torch.ones(weight.shape[0], 2, 1, 1)
+    pairs = {f"unet.{n}.lora_{side}.weight": w.clone() for n in (fits, other) for side, w in (("A", a), ("B", b))}
+    save_file(pairs, str(tmp_path / "part.safetensors"))
+    before = {name: w.clone() for name, w in model.denoiser.network.state_dict().items()}
+    with pytest.raises(ValueError, match="of its 4 tensors only 2 have a place here"):
+        model.add_lora(tmp_path / "part.safetensors")
+    with pytest.raises(ValueError, match="a finite number, such as 1, not nan"):
+        model.add_lora(tmp_path / "part.safetensors", math.nan)
+    after = model.denoiser.network.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], w) for name, w in before.items())
 
 
 def test_a_saved_model_needs_nothing_of_its_source(tmp_path):

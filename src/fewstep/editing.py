@@ -13,6 +13,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -70,11 +71,19 @@ class Inpaint(Measurement):
     """(H, W), (1, H, W), (C, H, W) or (n, 1 or C, H, W), of zeros and ones."""
 
     def __post_init__(self):
+        object.__setattr__(self, "mask", torch.as_tensor(self.mask))
+        if not 2 <= self.mask.ndim <= 4:
+            raise ValueError(f"A mask is (H, W), (1, H, W) or (n, 1, H, W), not {tuple(self.mask.shape)}.")
         if not bool(((self.mask == 0) | (self.mask == 1)).all()):
             raise ValueError("A mask holds only 0 (keep) and 1 (fill); threshold it first, for example mask > 0.5.")
 
     def part(self, start: int, stop: int) -> "Inpaint":
         return Inpaint(self.mask[start:stop]) if self.mask.ndim == 4 and len(self.mask) > 1 else self
+
+    def prepare(self, reference: Tensor, shape: Sequence[int]) -> Tensor:
+        reference = super().prepare(reference, shape)
+        self._hole(reference)  # raises where they do not fit
+        return reference
 
     def measure(self, x: Tensor) -> Tensor:
         return torch.where(self._hole(x), torch.zeros_like(x), x)
@@ -88,8 +97,15 @@ class Inpaint(Measurement):
         return Inpaint(F.max_pool2d(planes.amax(1, keepdim=True), factor))
 
     def _hole(self, x: Tensor) -> Tensor:
-        if self.mask.shape[-2:] != x.shape[-2:]:
-            raise ValueError(f"The mask is {tuple(self.mask.shape[-2:])}, the pictures are {tuple(x.shape[-2:])}.")
+        given = tuple(self.mask.shape)
+        if given[-2:] != x.shape[-2:]:
+            last = given[-3:-1] == x.shape[-2:]
+            hint = ": its channels come last, mask[..., 0] is one of them" if last else ""
+            raise ValueError(f"The mask is {given}, the pictures are {tuple(x.shape[-2:])}{hint}.")
+        if len(given) == 4 and given[0] not in (1, len(x)):
+            raise ValueError(f"{given[0]} masks were given for {len(x)} pictures: give one, or one each.")
+        if len(given) > 2 and given[-3] not in (1, x.shape[1]):
+            raise ValueError(f"The mask has {given[-3]} channels, the pictures have {x.shape[1]}: give one, (1, H, W).")
         return self.mask.to(x.device).bool().expand(x.shape)
 
 
@@ -126,7 +142,7 @@ class SuperResolve(Measurement):
     """f, how many times larger each side becomes; it must divide the model's size."""
 
     def __post_init__(self):
-        if self.factor < 1:
+        if not isinstance(self.factor, Integral) or self.factor < 1:
             raise ValueError(f"The factor of a super-resolution is a whole number from 1, not {self.factor}.")
 
     def measure(self, x: Tensor) -> Tensor:

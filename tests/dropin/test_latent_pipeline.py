@@ -168,6 +168,8 @@ def test_adapters_load_scale_fuse_and_unfuse_as_in_diffusers(both, tmp_path):
         assert set(ours.get_list_adapters()) == {"unet", "text_encoder"}
         ours.set_adapters("default_0", 0.5)
         assert far(ours(**asked, generator=seeded()).images, seen[0.5]) < 1e-4
+        ours(**asked, cross_attention_kwargs={"scale": 0.0})  # after which diffusers' own has forgotten the 0.5
+        assert far(ours(**asked, generator=seeded()).images, seen[0.5]) < 1e-4
         ours.unload_lora_weights()
         assert far(ours(**asked, generator=seeded()).images, before) < 1e-5
 
@@ -547,6 +549,9 @@ def test_what_changes_a_text_encoder_is_noticed(both):
     ours.unfuse_lora()
     ours.disable_lora()
     assert [read(), read()] == [1, 0]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert [read(), read()] == [1, 0]
+    assert read() == 0
     ours.text_encoder.train()
     assert [read(), read()] == [1, 1]
     ours.text_encoder.eval().bfloat16()

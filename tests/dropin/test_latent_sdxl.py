@@ -76,6 +76,51 @@ def test_drawn_pictures_are_those_of_diffusers(folders, kind):
         assert far(ours(**asked | less, generator=seeded()).images, made) > 1e-5
 
 
+def test_pooled_prompts_may_be_given_beside_prompts(folders):
+    ours, stock = loaded(folders / "sdxl", *TASKS["draw"])
+    asked = SAID | AGAINST | {"num_inference_steps": 1, "pooled_prompt_embeds": torch.randn(2, 32, generator=seeded())}
+    asked |= {"negative_pooled_prompt_embeds": torch.randn(2, 32, generator=seeded(6))}
+    made, wanted = (pipe(**asked, generator=seeded()).images for pipe in (ours, stock))
+    assert far(made, wanted) < 1e-4
+    assert far(ours(**asked | {"pooled_prompt_embeds": None}, generator=seeded()).images, made) > 1e-5
+    with pytest.raises(ValueError, match=r"`pooled_prompt_embeds` is \(1, 32\), and .* \(2, 32\) is needed"):
+        ours(**asked | {"pooled_prompt_embeds": torch.ones(1, 32)})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"prompt_2": "thin"}, "one of `prompt_2` and `prompt_embeds`; both"),
+        ({"pooled_prompt_embeds": torch.ones(1, 32)}, "are 2, `pooled_prompt_embeds` 1: give as many"),
+        ({"pooled_prompt_embeds": torch.ones(32)}, r"`pooled_prompt_embeds` has 2 axes, \(n, P\), not \(32,\)"),
+        ({"prompt_embeds": torch.ones(77, 64)}, r"`prompt_embeds` has 3 axes, \(n, L, D\), not \(77, 64\)"),
+        ({"negative_prompt_embeds": torch.ones(2, 77, 64), "negative_prompt_2": "no"}, "`negative_prompt_2` and `neg"),
+        ({"negative_pooled_prompt_embeds": torch.ones(2, 32)}, "goes with `negative_prompt_embeds`"),
+    ],
+)
+def test_embeddings_that_would_be_left_aside_are_refused(folders, given, message):
+    ours = loaded(folders / "sdxl", TASKS["draw"][0])[0]
+    embedded = {"prompt_embeds": torch.ones(2, 77, 64), "pooled_prompt_embeds": torch.ones(2, 32)}
+    with pytest.raises(ValueError, match=message):
+        ours(**embedded | {"guidance_scale": 2.0} | given)
+
+
+def test_an_adapter_of_the_second_text_encoder_is_saved(folders, tmp_path):
+    from peft import LoraConfig, get_peft_model_state_dict
+
+    ours, again, stock = loaded(folders / "sdxl", TASKS["draw"][0], *TASKS["draw"])
+    config = LoraConfig(r=2, lora_alpha=2, target_modules=["q_proj"], init_lora_weights=False)
+    ours.text_encoder_2.add_adapter(config)
+    layers = get_peft_model_state_dict(ours.text_encoder_2)
+    ours.save_lora_weights(tmp_path, text_encoder_2_lora_layers=layers)
+    made = [ours(**SAID, num_inference_steps=1, generator=seeded()).images]
+    for pipe in (again, stock):
+        pipe.load_lora_weights(tmp_path)
+        made.append(pipe(**SAID, num_inference_steps=1, guidance_scale=1.0, generator=seeded()).images)
+    assert far(made[0], made[1]) < 1e-5
+    assert far(made[0], made[2]) < 1e-4
+
+
 @pytest.mark.parametrize("strength", [1.0, 0.5])
 def test_redrawn_pictures_are_those_of_diffusers(folders, strength):
     ours, stock = loaded(folders / "sdxl", *TASKS["redraw"])

@@ -2,10 +2,10 @@
 
 An embedding is a function of the tokens, of how they are read, and of the text encoder. So it is used again only if all
 of these are what they were: the tokens themselves (a textual inversion changes those), the layer that is read, the
-encoder's device and precision, every adapter's scale and whether it is switched on or merged, and the sum of each of
-the encoder's weights. The sums are taken anew at every call, one pass over the weights where embedding a prompt takes
-as many as the prompt has tokens; so training, fusing, swapping or overwriting weights is noticed however it is done. A
-whole list of prompts is remembered as one, and what comes back is equal to the bit.
+encoder's device and precision, autocast too, every adapter's scale and whether it is switched on or merged, and the
+sum of each of the encoder's weights. The sums are taken anew at every call, one pass over the weights where embedding a
+prompt takes as many as the prompt has tokens; so training, fusing, swapping or overwriting weights is noticed however
+it is done. A whole list of prompts is remembered as one, and what comes back is equal to the bit.
 
 Nothing is kept where it could be wrong: while gradients are on, while the encoder is in training mode (dropout), or
 while its weights are not there (sequential offloading).
@@ -57,7 +57,9 @@ def _state(encoder: nn.Module) -> Hashable | None:
     sums = torch.stack([weight.detach().sum(dtype=torch.float32) for weight in weights])
     adapters = [_adapter(module) for module in encoder.modules() if hasattr(module, "merged_adapters")]
     kinds = {(weight.dtype, weight.device) for weight in weights}
-    return type(encoder), tuple(sums.tolist()), frozenset(kinds), tuple(adapters)
+    device = weights[0].device.type
+    lowered = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    return type(encoder), tuple(sums.tolist()), frozenset(kinds), lowered, tuple(adapters)
 
 
 def _adapter(layer: Any) -> Hashable:

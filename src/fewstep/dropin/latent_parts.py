@@ -36,6 +36,7 @@ from fewstep.dropin.stepping import logger
 from fewstep.formats.ddpm_scheduler import schedule_of
 
 SDXL_ONLY = ("text_encoder_2", "tokenizer_2")
+SDXL_LAYERS = ("text_encoder_2_lora_layers", "text_encoder_2_lora_adapter_metadata")
 OTHERS_ONLY = ("safety_checker",)
 
 
@@ -145,6 +146,14 @@ class LatentParts(PromptPipeline, DiffusionPipeline):
         """Adapters for the U-Net and the text encoders: diffusers' loader for Stable Diffusion, or for SDXL."""
         mixin: Any = StableDiffusionXLLoraLoaderMixin if self.told_sizes else StableDiffusionLoraLoaderMixin
         mixin.load_lora_weights(self, *args, **kwargs)
+
+    @classmethod
+    def save_lora_weights(cls, *args: Any, **kwargs: Any) -> None:
+        """Writes adapters: diffusers' method for Stable Diffusion, or for SDXL where its second encoder has some."""
+        second = any(kwargs.get(name) is not None for name in SDXL_LAYERS)
+        mixin: Any = StableDiffusionXLLoraLoaderMixin if second else StableDiffusionLoraLoaderMixin
+        kept = kwargs if second else {name: value for name, value in kwargs.items() if name not in SDXL_LAYERS}
+        mixin.save_lora_weights(*args, **kept)
 
     def fuse_lora(self, components: list[str] | None = None, *args: Any, **kwargs: Any) -> None:
         """Adds the adapters to the weights, of all parts that have any unless `components` says which."""

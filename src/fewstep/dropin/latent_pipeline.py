@@ -121,8 +121,7 @@ class LatentConsistencyModelPipeline(LatentRun, Theirs, StableDiffusionXLLoraLoa
         factor, sample = self.vae_scale_factor, self.unet.config.sample_size
         sides = (sample, sample) if isinstance(sample, int) else tuple(sample)
         given = (sides[0] * factor if height is None else height, sides[1] * factor if width is None else width)
-        size = (int(given[0]), int(given[1]))
-        if any(side < 1 or side % factor for side in size):
+        if any(side < 1 or side % factor for side in given):
             raise ValueError(f"`height` and `width` have to be divisible by {factor}, the factor of this model's "
-                             f"autoencoder, but are {size[0]} and {size[1]}.")  # fmt: skip
-        return size
+                             f"autoencoder, but are {given[0]} and {given[1]}.")  # fmt: skip
+        return int(given[0]), int(given[1])

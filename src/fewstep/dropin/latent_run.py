@@ -20,7 +20,7 @@ from fewstep.dropin.latent_call import SDXL_TENSORS, TENSORS, Call, Scale
 from fewstep.dropin.latent_codec import LatentCodec
 from fewstep.dropin.latent_parts import as_lcm
 from fewstep.dropin.latent_scheduler import LCMScheduler
-from fewstep.dropin.latent_words import Words
+from fewstep.dropin.latent_words import Words, kept_scales
 from fewstep.networks.adapters.latent_unet import embed_guidance
 
 EMBEDDED_SCALE = 8.5
@@ -92,7 +92,8 @@ class LatentRun(LatentCodec):
         told, images = self._told(words, call, size)
         dtype = told["prompt_embeds"].dtype
         x = start(n, dtype, timesteps[:1]) if call.latents is None else call.latents.to(self._place)
-        x_0 = self._loop(call, x.to(dtype), timesteps, told, images, words.count, project)
+        with kept_scales(self.unet):
+            x_0 = self._loop(call, x.to(dtype), timesteps, told, images, words.count, project)
         return self._finished(x_0.to(dtype), call, settle)
 
     def _remember(self, words: Words, call: Call) -> None:

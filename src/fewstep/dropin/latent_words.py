@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers.utils.peft_utils import scale_lora_layers, unscale_lora_layers
-from torch import Tensor
+from diffusers.utils.peft_utils import scale_lora_layers
+from torch import Tensor, nn
 
 from fewstep.dropin.latent_memory import KEPT, Memory
 from fewstep.dropin.stepping import logger
@@ -42,9 +42,9 @@ class Words:
     negative_prompt_embeds: Tensor | None
     """(n, L, D) instead of `negative_prompt`."""
     pooled_prompt_embeds: Tensor | None
-    """(n, P), which SDXL needs beside `prompt_embeds`."""
+    """(n, P), which SDXL needs beside `prompt_embeds`; beside `prompt` it takes the place of the prompt's own."""
     negative_pooled_prompt_embeds: Tensor | None
-    """(n, P), which SDXL needs beside `negative_prompt_embeds`."""
+    """(n, P), the same for what the pictures shall not show."""
     clip_skip: int | np.integer | None
     """How many of a text encoder's last layers are left out."""
 
@@ -54,8 +54,18 @@ class Words:
             raise ValueError(f"Pass one of `prompt` and `prompt_embeds`; {given} were given.")
         for name in ("prompt", "negative_prompt", "prompt_2", "negative_prompt_2"):
             check_text(getattr(self, name), name)
-        if self.negative_prompt is not None and self.negative_prompt_embeds is not None:
-            raise ValueError("Pass one of `negative_prompt` and `negative_prompt_embeds`; both were given.")
+        for text, embeds in (("prompt_2", "prompt_embeds"), ("negative_prompt", "negative_prompt_embeds"),
+                             ("negative_prompt_2", "negative_prompt_embeds")):  # fmt: skip
+            if getattr(self, text) is not None and getattr(self, embeds) is not None:
+                raise ValueError(f"Pass one of `{text}` and `{embeds}`; both were given.")
+        for name, axes in (("prompt_embeds", 3), ("pooled_prompt_embeds", 2)):
+            for embeds in (name, f"negative_{name}"):
+                if (given := getattr(self, embeds)) is not None and getattr(given, "ndim", 0) != axes:
+                    raise ValueError(f"`{embeds}` has {axes} axes, {'(n, L, D)' if axes == 3 else '(n, P)'}, not "
+                                     f"{tuple(getattr(given, 'shape', ())) or given!r}.")  # fmt: skip
+        alone = (self.negative_prompt, self.negative_prompt_2, self.negative_prompt_embeds)
+        if self.negative_pooled_prompt_embeds is not None and all(part is None for part in alone):
+            raise ValueError("`negative_pooled_prompt_embeds` goes with `negative_prompt_embeds` or `negative_prompt`.")
         if self.clip_skip is not None and index(self.clip_skip) < 0:
             raise ValueError(f"`clip_skip` counts layers from 0, it cannot be {self.clip_skip}.")
 
@@ -131,7 +141,8 @@ class PromptPipeline:
 
     def _positive(self, words: Words, device: Any) -> tuple[Tensor, ...]:
         if words.prompt is not None:
-            return self._read([words.prompt, words.prompt_2 or words.prompt], device, words.clip_skip)
+            read = self._read([words.prompt, words.prompt_2 or words.prompt], device, words.clip_skip)
+            return _with_pooled(read, words.pooled_prompt_embeds, "pooled_prompt_embeds")
         return self._embedded(words.prompt_embeds, words.pooled_prompt_embeds, "")
 
     def _negative(self, words: Words, told: tuple[Tensor, ...], device: Any) -> tuple[Tensor, ...]:
@@ -146,7 +157,8 @@ class PromptPipeline:
             return tuple(torch.zeros_like(part) for part in told)
         first = listed(words.negative_prompt or "", words.count, "negative_prompt")
         second = listed(words.negative_prompt_2 or first, words.count, "negative_prompt_2")
-        return self._read([first, second], device, None, told[0].shape[1])  # diffusers skips no layer of these
+        read = self._read([first, second], device, None, told[0].shape[1])  # diffusers skips no layer of these
+        return _with_pooled(read, words.negative_pooled_prompt_embeds, "negative_pooled_prompt_embeds")
 
     def _embedded(self, embeds: Tensor | None, pooled: Tensor | None, kind: str) -> tuple[Tensor, ...]:
         assert embeds is not None
@@ -155,6 +167,9 @@ class PromptPipeline:
         if pooled is None:
             raise ValueError(f"SDXL is told a pooled prompt too: with `{kind}prompt_embeds` pass "
                              f"`{kind}pooled_prompt_embeds`.")  # fmt: skip
+        if len(pooled) != len(embeds):
+            raise ValueError(f"`{kind}prompt_embeds` are {len(embeds)}, `{kind}pooled_prompt_embeds` {len(pooled)}: "
+                             "give as many of both.")  # fmt: skip
         return embeds, pooled
 
     def _read(self, texts: list[Text], device: Any, skip: Any, length: int | None = None) -> tuple[Tensor, ...]:
@@ -189,17 +204,36 @@ class PromptPipeline:
             yield
             return
         self._lora_scale = lora_scale  # which adapters loaded later begin with
-        for encoder in encoders:
-            scale_lora_layers(encoder, lora_scale)
-        try:
-            yield
-        finally:
+        with kept_scales(*encoders):
             for encoder in encoders:
-                unscale_lora_layers(encoder, lora_scale)
+                scale_lora_layers(encoder, lora_scale)
+            yield
 
     def _repeated(self, part: Tensor, copies: Any, device: Any) -> Tensor:
         network = self.unet if self.unet is not None else self.text_encoder
         return part.to(device, network.dtype if network is not None else None).repeat_interleave(copies, 0)
+
+
+@contextmanager
+def kept_scales(*parts: nn.Module) -> Iterator[None]:
+    """Puts the strengths of adapters back afterwards. diffusers divides them by what it multiplied them with, and for
+    a strength of 0, which it cannot divide by, forgets what `set_adapters` said."""
+    layers: list[Any] = [layer for part in parts for layer in part.modules() if hasattr(layer, "merged_adapters")]
+    before = [(layer, dict(layer.scaling)) for layer in layers if hasattr(layer, "scaling")]
+    try:
+        yield
+    finally:
+        for layer, scaling in before:
+            layer.scaling.update(scaling)
+
+
+def _with_pooled(read: tuple[Tensor, ...], pooled: Tensor | None, name: str) -> tuple[Tensor, ...]:
+    """What was read of prompts, with the pooled form that was given for them."""
+    if pooled is None:
+        return read
+    if pooled.shape != read[1].shape:
+        raise ValueError(f"`{name}` is {tuple(pooled.shape)}, and for these prompts {tuple(read[1].shape)} is needed.")
+    return read[0], pooled.to(read[1])
 
 
 def listed(text: Text, count: int | None = None, name: str = "prompt") -> list[str]:

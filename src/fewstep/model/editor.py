@@ -83,7 +83,8 @@ class Editor(Maker):
             return self.edit(pictures, known, steps=steps, times=times, **options)
         sampler = chosen_sampler(self.design, sampler)
         levels = run_times(self.design, sampler, steps, times, strength)
-        given = pictures if strength < 1 else known.measure(pictures)
+        left = known.measure(pictures)
+        given = pictures if strength < 1 else left
         return known.project(self._redrawn(given, sampler, levels, known, **options), pictures)
 
     @torch.no_grad()

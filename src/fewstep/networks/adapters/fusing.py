@@ -1,5 +1,6 @@
 """A LoRA of any trainer's, fused into a latent U-Net by diffusers' loader: W + scale · (α/r) B A in the place of W."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ def fuse(network: LatentUNet, source: str | Path, scale: float = 1.0) -> None:
     source: a file of safetensors in diffusers' or kohya's form, a folder with one, or a Hub id. Raises ValueError for
     one that does not fit this U-Net or that changes a text encoder too, OSError where there is none.
     """
+    if not math.isfinite(scale):
+        raise ValueError(f"The scale of a LoRA is a finite number, such as 1, not {scale}.")
     with latent_extra():
         import peft  # noqa: F401
         from diffusers.loaders.lora_pipeline import StableDiffusionLoraLoaderMixin, StableDiffusionXLLoraLoaderMixin
@@ -30,10 +33,14 @@ def fuse(network: LatentUNet, source: str | Path, scale: float = 1.0) -> None:
     names = set(network.unet.state_dict())
     try:
         loader.load_lora_into_unet(layers, alphas, network.unet, adapter_name="lora", metadata=about)
+        fit = sum(".lora_" in name for name in network.unet.state_dict())
+        if 0 < fit < len(layers):
+            raise ValueError(f"of its {len(layers)} tensors only {fit} have a place here")
         network.unet.fuse_lora(lora_scale=scale, adapter_names=["lora"])
     except (ValueError, RuntimeError, KeyError) as error:
         raise ValueError(f"The LoRA {source} does not fit this U-Net: {str(error).splitlines()[0]}") from None
-    network.unet.unload_lora()
-    network.unet.requires_grad_(False)
+    finally:
+        network.unet.unload_lora()
+        network.unet.requires_grad_(False)
     if set(network.unet.state_dict()) != names:
         raise ValueError(f"The LoRA {source} has layers that this U-Net does not.")
