@@ -1,14 +1,16 @@
 """Dataclasses to JSON and back: every part of every recipe, and clear words for what cannot be read."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
+from typing import Any, Literal
 
 import pytest
 
 from fewstep import recipes
-from fewstep.codec import build, decode, differences, encode, nearest
+from fewstep.codec import build, decode, differences, encode, fits, nearest
 from fewstep.images import Data
-from fewstep.schedules import Karras
+from fewstep.schedules import Karras, Schedule
 from fewstep.training import recipe as recipe_module
 from fewstep.training.recipe import PARTS, from_json, to_json
 
@@ -69,6 +71,28 @@ def test_a_missing_field_is_named_and_defaults_are_filled():
     with pytest.raises(ValueError, match="Shape needs the field 'sides'"):
         build(Shape, {"colour": "blue"})
     assert build(Shape, {"sides": 3}) == Shape(3, "red")
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "right"),
+    [
+        (None, int | None, True), (None, int, False), (3, float, True), (3.0, int, True), (2.5, int, False),
+        (True, int, False), (True, bool, True), (float("inf"), int, False), ("x", float, False),
+        ("a", Literal["a", "b"], True), ("c", Literal["a", "b"], False),
+        ((1, 2), tuple[int, ...], True), ((1, "x"), tuple[int, ...], False), (3, tuple[int, ...], False),
+        ((1.0, 2), tuple[float, float], True), ((1.0,), tuple[float, float], False),
+        ({"2": (80.0, 1.0)}, Mapping[str, tuple[float, ...]], True),
+        ({"2": "x"}, Mapping[str, tuple[float, ...]], False),
+        (Karras(), Schedule, True), ({}, Schedule, False), (object(), Any, True),
+    ],
+)  # fmt: skip
+def test_kinds(value, hint, right):
+    assert fits(value, hint) is right
+
+
+def test_a_value_of_another_kind_is_refused():
+    with pytest.raises(ValueError, match=r"Karras\.t_max cannot be 'high'"):
+        decode({"type": "Karras", "t_max": "high"}, [Karras])
 
 
 def test_what_json_cannot_say_is_refused():

@@ -8,7 +8,8 @@ Only the classes of an explicit list are ever built, so a file can name no other
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 Plain = None | bool | int | float | str | list | dict
 
@@ -52,15 +53,39 @@ def _decode(plain: Plain, known: Mapping[str, type]) -> Any:
 
 
 def build(cls: type, parts: Mapping[str, Any]) -> Any:
-    """cls(**parts), refusing an unknown field with the nearest name; fields left out take their defaults."""
-    names = [field.name for field in fields(cls)]
+    """cls(**parts), refusing an unknown field with the nearest name, and what is of another kind than the field; fields
+    left out take their defaults."""
+    names, hints = [field.name for field in fields(cls)], get_type_hints(cls)
     for name in parts:
         if name not in names:
             raise ValueError(f"{cls.__name__} has no field '{name}'{nearest(name, names)}")
     for field in fields(cls):
         if field.name not in parts and field.default is MISSING and field.default_factory is MISSING:
             raise ValueError(f"{cls.__name__} needs the field '{field.name}', and it is not there.")
+    for name, value in parts.items():
+        if not fits(value, hints[name]):
+            raise ValueError(f"{cls.__name__}.{name} cannot be {value!r:.80}.")
     return cls(**parts)
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a decoded value is of an annotated kind; whole numbers are numbers too, with or without a point."""
+    origin, args = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (Union, UnionType):
+        return any(fits(value, arg) for arg in args)
+    if origin is Literal:
+        return value in args
+    if hint in (int, float):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and (hint is float or value == value // 1)
+    if origin is tuple and isinstance(value, tuple):
+        kinds = [args[0]] * len(value) if args[1:] == (...,) else args
+        return len(kinds) == len(value) and all(map(fits, value, kinds))
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(fits(part, args[1]) for part in value.values())
+    return isinstance(value, origin or hint)
 
 
 def differences(ours: Plain, theirs: Plain, path: str = "") -> list[str]:

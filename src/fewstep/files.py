@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -116,6 +116,22 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged: it is not JSON ({error}).") from None
+
+
+def read_object(path: str | Path) -> dict[str, Any]:
+    """The JSON object in a file; ValueError, naming the file, for anything else."""
+    plain = read_json(path)
+    if not isinstance(plain, dict):
+        raise ValueError(f"{path} is damaged: it is no JSON object.")
+    return plain
+
+
+def refuse_others(folder: Path, ours: Iterable[str]) -> None:
+    """Raises FileExistsError for a folder with other files than `ours`, which would be lost if it were replaced."""
+    if folder.is_dir() and (others := sorted({path.name for path in folder.iterdir()} - set(ours))):
+        more = ", …" * (len(others) > 3)
+        raise FileExistsError(f"{folder} holds other files ({', '.join(others[:3])}{more}), which would be lost: "
+                              "choose another folder.")  # fmt: skip
 
 
 def sha256(files: Sequence[Path]) -> str:

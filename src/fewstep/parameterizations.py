@@ -13,6 +13,7 @@ Latched (Luo et al. 2023, section 4.1): any of these, held to the boundary condi
     D' = c_skip x_t + c_out D              c_skip = σ_d² / ((κ t)² + σ_d²)        c_out = κ t / √((κ t)² + σ_d²)
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -60,6 +61,9 @@ class EDM(Parameterization):
     noise_scale: float = 0.25
     """The network is told noise_scale · ln t: 0.25 in EDM, 250 in OpenAI's and diffusers' consistency models."""
 
+    def __post_init__(self):
+        _check_positive(sigma_data=self.sigma_data, noise_scale=self.noise_scale)
+
     def __call__(self, schedule: Schedule, t: Tensor) -> Coefficients:
         t, sd = at_least_float32(t), self.sigma_data
         total = t**2 + sd**2
@@ -81,6 +85,9 @@ class Boundary(Parameterization):
     """The network is told noise_scale · ln t: 0.25 in EDM, 250 in OpenAI's and diffusers' consistency models."""
 
     consistent = True
+
+    def __post_init__(self):
+        _check_positive(sigma_data=self.sigma_data, noise_scale=self.noise_scale)
 
     def __call__(self, schedule: Schedule, t: Tensor) -> Coefficients:
         t = t if t.is_floating_point() else t.float()
@@ -137,11 +144,20 @@ class Latched(Parameterization):
 
     consistent = True
 
+    def __post_init__(self):
+        _check_positive(sigma_data=self.sigma_data, timestep_scaling=self.timestep_scaling)
+
     def __call__(self, schedule: Schedule, t: Tensor) -> Coefficients:
         c, scaled = self.inner(schedule, t), self.timestep_scaling * at_least_float32(t)
         total = scaled**2 + self.sigma_data**2
         skip, out = self.sigma_data**2 / total, scaled / total.sqrt()
         return Coefficients(skip + out * c.skip, out * c.out, c.into, c.noise)
+
+
+def _check_positive(**numbers: float) -> None:
+    for name, number in numbers.items():
+        if not 0 < number < math.inf:
+            raise ValueError(f"{name} is a number larger than 0, not {number}.")
 
 
 def _log(t: Tensor, scale: float) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fewstep.design import Design, from_json, to_json
-from fewstep.files import read_json, whole_folder, write_json
+from fewstep.files import read_json, refuse_others, whole_folder, write_json
 from fewstep.ondisk import OnDisk, safetensors, write_tensors
 
 FILES = ("model.json", "weights.safetensors", "README.md")
@@ -28,10 +28,7 @@ def write_model(
     them.
     """
     folder = Path(folder)
-    others = sorted({path.name for path in folder.iterdir()} - set(FILES)) if folder.is_dir() else []
-    if others:
-        raise FileExistsError(f"{folder} holds other files ({', '.join(others[:3])}{', …' * (len(others) > 3)}), which "
-                              "would be lost: choose another folder.")  # fmt: skip
+    refuse_others(folder, FILES)
     with whole_folder(folder) as aside:
         write_tensors({name: _as(w.detach(), dtype) for name, w in weights.items()}, aside / "weights.safetensors")
         write_json(aside / "model.json", to_json(design))

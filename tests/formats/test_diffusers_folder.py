@@ -373,7 +373,9 @@ def test_other_files_are_not_replaced(tmp_path):
         "README.md", "fewstep.json", "model_index.json", "scheduler", "unet",
     ]  # fmt: skip
     (folder / "photo.jpg").touch()
-    with pytest.raises(FileExistsError, match=r"holds other files \(photo\.jpg\): choose another folder"):
+    with pytest.raises(
+        FileExistsError, match=r"holds other files \(photo\.jpg\), which would be lost: choose another folder"
+    ):
         write_folder(folder, design, weights)
 
 

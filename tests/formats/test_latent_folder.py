@@ -157,6 +157,44 @@ def test_a_lora_of_elsewhere_says_that_its_model_is_not_known(tmp_path):
         load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("file", "key", "value", "message"),
+    [
+        ("unet/config.json", None, [], r"config\.json is damaged: it is no JSON object"),
+        ("unet/config.json", "sample_size", [None], "sample_size is a whole number from 1, not None"),
+        ("unet/config.json", "act_fn", {}, "diffusers cannot build a UNet2DConditionModel"),
+        ("unet/config.json", "time_embedding_dim", -1, "No network can have these sizes: .*negative dimension"),
+        ("scheduler/scheduler_config.json", "beta_end", "x", r"scheduler_config\.json is damaged: a number is"),
+        ("model_index.json", None, None, r"model_index\.json is damaged"),
+        ("fewstep.json", None, {"times": {"2": "x"}}, r"fewstep\.json is damaged: times are lists of numbers"),
+        ("vae/config.json", "in_channels", "x", r"vae/config\.json is damaged: block_out_channels or in_channels"),
+    ],
+)
+def test_descriptions_that_make_no_sense(file, key, value, message, tmp_path):
+    tiny.pipeline(tmp_path / "m", "sdxl")
+    path = tmp_path / "m" / file
+    plain = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps(value if key is None else plain | {key: value}))
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path / "m")
+
+
+def test_a_lora_whose_base_is_itself(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"unet.a.lora_A.weight": torch.zeros(1, 1)}, tmp_path / "pytorch_lora_weights.safetensors")
+    about = {"base": str(tmp_path), "lora_scale": 1.0}
+    for plain, message in (
+        ([], "no JSON object"),
+        ({"about": {}}, "names no base"),
+        ({"about": about}, "names no scheduler"),
+        ({"about": about, "scheduler": {"_class_name": "LCMScheduler"}}, "its base is itself a change of this LoRA"),
+    ):
+        (tmp_path / "fewstep.json").write_text(json.dumps(plain))
+        with pytest.raises(ValueError, match=message):
+            load(tmp_path)
+
+
 def test_what_is_fetched_of_a_repository():
     files = [
         "README.md", "model_index.json", "v1-5-pruned.safetensors", "unet/config.json",

@@ -77,6 +77,23 @@ def test_damage_is_named(tmp_path):
         load(tmp_path / "m")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"schedule": {', '"schedule": 7, "about": {', r"model\.json cannot be read: Design\.schedule cannot be 7"),
+        ('"sigma_data": 0.5', '"sigma_data": -0.5', "sigma_data is a number larger than 0, not -0.5"),
+        ('"num_classes": 3', '"num_classes": -1', "No network can have these sizes"),
+    ],
+)
+def test_descriptions_that_make_no_sense(old, new, message, tmp_path):
+    random_model(classes=3).save(tmp_path)
+    design = (tmp_path / "model.json").read_text()
+    assert old in design
+    (tmp_path / "model.json").write_text(design.replace(old, new))
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path)
+
+
 def test_what_is_there_goes_before_what_is_downloaded(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))

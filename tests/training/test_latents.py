@@ -304,6 +304,25 @@ def test_a_text_encoder_is_trained_with_its_teacher(teacher, data, tmp_path):
     train(latent("lcd", data, teacher=str(tmp_path / "run"), steps=1), tmp_path / "student")
 
 
+def test_captions_that_are_cut_off_are_told(teacher, tmp_path):
+    said = np.array(["a thick slanted three", "a small zero " * 9, "a small one " * 9] * 2)
+    np.savez(tmp_path / "data.npz", images=np.zeros((6, 16, 16, 3), np.uint8), captions=said)
+    with pytest.warns(UserWarning, match=r"2 of 3 captions are too long\. Of this prompt only 12 tokens .* is cut off"):
+        fit(latent("lcd", str(tmp_path / "data.npz"), teacher=teacher), tmp_path / "run")
+
+
+def test_folders_with_other_files_are_not_replaced(teacher, data, tmp_path):
+    lora = latent("lcd", data, teacher=teacher, latent={"lora": Lora(rank=2)}, steps=1)
+    vae = small(Autoencoding(), data=Data(data), architecture=autoencoder_shape(), batch=4, steps=1)
+    for name, recipe in (("lora", lora), ("vae", vae)):
+        (tmp_path / name / "model").mkdir(parents=True)
+        (tmp_path / name / "model" / "thesis.txt").touch()
+        with pytest.raises(OSError, match=r"holds other files \(thesis\.txt\).* The last good state is .*00000001"):
+            train(recipe, tmp_path / name)
+        (tmp_path / name / "model" / "thesis.txt").unlink()
+        train(recipe, tmp_path / name)  # goes on
+
+
 def test_a_run_that_trains_a_text_encoder_draws_before_its_end(teacher, data, tmp_path):
     words = Words(vocabulary=600, length=8, width=16, layers=1, heads=2)
     recipe = latent("teacher", data, latent={"autoencoder": teacher, "words": words}, steps=2, ema=(0.0,))

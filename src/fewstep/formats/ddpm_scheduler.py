@@ -45,17 +45,23 @@ def schedule_of(plain: Any, where: str) -> Discrete:
     if kind.startswith(("FlowMatch", "CM", "EDM", "SCM", "VQ")):
         raise ValueError(f"{where} names a {kind}, whose noise levels are no DDPM's: fewstep does not read them.")
     spacing = str(plain.get("beta_schedule", "scaled_linear" if lcm else "linear"))
-    betas = tuple(float(b) for b in plain.get("trained_betas") or ())
+    try:
+        betas = tuple(float(b) for b in plain.get("trained_betas") or ())
+        numbers: dict[str, Any] = {
+            "steps": int(plain.get("num_train_timesteps", 1000)),
+            "beta_start": float(plain.get("beta_start", 0.00085 if lcm else 0.0001)),
+            "beta_end": float(plain.get("beta_end", 0.012 if lcm else 0.02)),
+            "origin": int(plain.get("original_inference_steps") or 50),
+        }
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{where} is damaged: a number is something else ({error}).") from None
     if spacing not in SPACINGS and not betas:
         raise ValueError(f"{where}: beta_schedule is '{spacing}'{nearest(spacing, SPACINGS)}.")
     return Discrete(
-        steps=int(plain.get("num_train_timesteps", 1000)),
-        beta_start=float(plain.get("beta_start", 0.00085 if lcm else 0.0001)),
-        beta_end=float(plain.get("beta_end", 0.012 if lcm else 0.02)),
+        **numbers,
         spacing=SPACINGS.get(spacing, "linear"),
         zero_snr=bool(plain.get("rescale_betas_zero_snr", False)),
         betas=betas,
-        origin=int(plain.get("original_inference_steps") or 50),
     )
 
 

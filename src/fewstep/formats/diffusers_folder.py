@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fewstep.conditions import Labels, Nothing
 from fewstep.design import Design, from_json, to_json
-from fewstep.files import read_json, whole_folder, write_json
+from fewstep.files import read_json, refuse_others, whole_folder, write_json
 from fewstep.formats.diffusers_names import FromDiffusers, to_diffusers
 from fewstep.formats.diffusers_scheduler import NOISE_SCALE, check, grid_of, noise_of, scheduler_of, timesteps
 from fewstep.formats.diffusers_unet import config_of, shape_of
@@ -126,8 +126,7 @@ def write_folder(
     holds other files.
     """
     folder, shape = Path(folder), check(design)
-    if folder.is_dir() and (others := sorted({path.name for path in folder.iterdir()} - OURS)):
-        raise FileExistsError(f"{folder} holds other files ({', '.join(others[:3])}): choose another folder.")
+    refuse_others(folder, OURS)
     config, grid = config_of(shape), grid_of(design)
     kept = to_diffusers(shape, weights)
     with whole_folder(folder) as aside:

@@ -18,9 +18,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from fewstep.codec import decode, fits
 from fewstep.conditions import Prompts
 from fewstep.design import Design
-from fewstep.files import read_json, whole_folder, write_json
+from fewstep.files import read_object, refuse_others, whole_folder, write_json
 from fewstep.formats.ddpm_scheduler import parameterization_of, schedule_of, scheduler_of
 from fewstep.formats.diffusers_folder import shards
 from fewstep.formats.torch_files import open_tensors
@@ -47,7 +48,7 @@ def is_folder(folder: Path) -> bool:
     config = folder / "unet" / "config.json"
     if not (folder / "model_index.json").is_file() or not config.is_file():
         return False
-    return read_json(config).get("_class_name") == UNET
+    return read_object(config).get("_class_name") == UNET
 
 
 def read(folder: str | Path) -> tuple[Design, Mapping[str, Tensor]]:
@@ -63,19 +64,28 @@ def read(folder: str | Path) -> tuple[Design, Mapping[str, Tensor]]:
 def read_design(folder: str | Path) -> Design:
     """All but the weights."""
     folder = Path(folder).resolve()
-    index, config = read_json(folder / "model_index.json"), _json(folder / "unet" / "config.json")
+    index, config = read_object(folder / "model_index.json"), _json(folder / "unet" / "config.json")
     schedule, seen = read_levels(folder)
     shape = LatentUNetShape({name: value for name, value in config.items() if not name.startswith("_")})
-    kept = read_json(folder / "fewstep.json") if (folder / "fewstep.json").is_file() else {}
+    times, about = kept(folder / "fewstep.json")
     return Design(
         shape,
         seen,
         schedule,
         _prompts(folder, index, shape),
         Latents(str(folder)),
-        times={steps: tuple(times) for steps, times in kept.get("times", {}).items()},
-        about=kept.get("about", {"name": folder.name}),
+        times=times,
+        about=about or {"name": folder.name},
     )
+
+
+def kept(path: Path) -> tuple[dict[str, tuple[float, ...]], dict[str, Any]]:
+    """Times and more in a fewstep.json; nothing where it is not there, ValueError where it is damaged."""
+    plain = read_object(path) if path.is_file() else {}
+    times, about = decode(plain.get("times", {}), ()), plain.get("about", {})
+    if not fits(times, Mapping[str, tuple[float, ...]]) or not isinstance(about, dict):
+        raise ValueError(f"{path} is damaged: times are lists of numbers by steps, about is an object.")
+    return times, about
 
 
 def read_levels(folder: Path) -> tuple[Discrete, Parameterization]:
@@ -94,10 +104,13 @@ def _prompts(folder: Path, index: Mapping[str, Any], shape: LatentUNetShape) -> 
 
 def pictures(folder: Path, shape: Architecture) -> tuple[int, int, int]:
     """(C, H, W) of the pictures of a model; nothing but JSON is read for it."""
-    config = _json(folder / "vae" / "config.json")
-    widths = config.get("block_out_channels") or config["encoder_block_out_channels"]
+    path = folder / "vae" / "config.json"
+    config = _json(path)
+    widths = config.get("block_out_channels") or config.get("encoder_block_out_channels")
+    if not isinstance(widths, list) or not isinstance(channels := config.get("in_channels"), int):
+        raise ValueError(f"{path} is damaged: block_out_channels or in_channels is missing.")
     side = shape.image_size * 2 ** (len(widths) - 1)
-    return int(config["in_channels"]), side, side
+    return channels, side, side
 
 
 def needed(files: Iterable[str]) -> list[str]:
@@ -165,8 +178,7 @@ def write(
     folder, shape, space, words = Path(folder), design.architecture, design.space, design.condition
     if not isinstance(shape, LatentUNetShape) or not isinstance(space, Latents) or not isinstance(words, Prompts):
         raise ValueError("Only a latent U-Net with an autoencoder and prompts is a folder of Stable Diffusion's kind.")
-    if folder.is_dir() and (others := sorted({path.name for path in folder.iterdir()} - OURS)):
-        raise FileExistsError(f"{folder} holds other files ({', '.join(others[:3])}): choose another folder.")
+    refuse_others(folder, OURS)
     scheduler = scheduler_of(design)
     weights = weights if dtype is None else cast(weights, dtype)
     with whole_folder(folder) as aside:
@@ -250,4 +262,4 @@ def _card(design: Design, name: str) -> str:
 def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: the folder is no complete diffusers pipeline.")
-    return read_json(path)
+    return read_object(path)

@@ -19,7 +19,7 @@ from torch import Tensor
 from fewstep.codec import nearest
 from fewstep.conditions import Prompts
 from fewstep.design import Design, from_json
-from fewstep.files import read_json
+from fewstep.files import read_json, read_object
 from fewstep.formats import diffusers_folder, hub, latent_folder, openai
 from fewstep.formats.ddpm_scheduler import parameterization_of, schedule_of
 from fewstep.formats.download import fetch, is_url, kept
@@ -199,7 +199,10 @@ def read_checkpoint(folder: Path) -> tuple[Design, Mapping[str, Tensor]]:
     design = from_json(read_json(folder / "model.json"), str(folder / "model.json"))
     if isinstance(words := design.condition, Prompts) and words.inside:  # the run may have been moved
         design = replace(design, condition=replace(words, source=str(folder.resolve().parents[1] / "text")))
-    rate = float(read_json(folder / "state.json")["ema"][0])
+    rates = read_object(folder / "state.json").get("ema")
+    if not isinstance(rates, list) or not rates or not isinstance(rates[0], int | float):
+        raise ValueError(f"{folder / 'state.json'} is damaged: it names no averages (ema).")
+    rate = float(rates[0])
     tensors = safetensors(folder / "state.safetensors")
     names = {name.removeprefix("student/"): name for name in tensors if name.startswith("student/")}
     averaged = {name: f"ema/{rate!r}/{name}" for name in names}
@@ -213,15 +216,16 @@ def _with_lora(path: Path) -> tuple[Design, Mapping[str, Tensor]]:
     if not kept.is_file():
         raise ValueError(f"{path} is a LoRA and does not say of which model: load it in a pipeline, by its "
                          "load_lora_weights.")  # fmt: skip
-    plain = read_json(kept)
-    scheduler, about = plain["scheduler"], plain["about"]
-    design = replace(
-        read(about["base"]).design,
-        schedule=schedule_of(scheduler, str(kept)),
-        parameterization=parameterization_of(scheduler, str(kept)),
-        about=about,
-        times={steps: tuple(times) for steps, times in plain["times"].items()},
-    )
+    plain, (times, about) = read_object(kept), latent_folder.kept(kept)
+    if not isinstance(about.get("base"), str) or not isinstance(about.get("lora_scale"), int | float):
+        raise ValueError(f"{kept} is damaged: it names no base or no lora_scale.")
+    scheduler: Any = plain.get("scheduler")
+    schedule, seen = schedule_of(scheduler, str(kept)), parameterization_of(scheduler, str(kept))
+    try:
+        base = read(about["base"]).design
+    except RecursionError:
+        raise ValueError(f"{kept} is damaged: its base is itself a change of this LoRA.") from None
+    design = replace(base, schedule=schedule, parameterization=seen, about=about, times=times)
     return design, _on_base(design, low)
 
 

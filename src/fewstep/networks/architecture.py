@@ -26,9 +26,13 @@ class Architecture(ABC):
         """The network, freshly initialised; ValueError for a description that no network can have."""
 
     def outline(self) -> nn.Module:
-        """The network on the meta device: names, shapes and dtypes, in no time and no memory."""
-        with torch.device("meta"), _Undrawn():
-            return self.build()
+        """The network on the meta device: names, shapes and dtypes, in no time and no memory. Raises what `build` does,
+        ValueError also for sizes that no tensor can have."""
+        try:
+            with torch.device("meta"), _Undrawn():
+                return self.build()
+        except RuntimeError as error:
+            raise ValueError(f"No network can have these sizes: {str(error).splitlines()[0]}") from None
 
 
 class _Undrawn(TorchFunctionMode):

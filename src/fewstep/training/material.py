@@ -5,6 +5,7 @@ Latents and embeddings are made once, in the process that comes first; the other
 """
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,6 +77,8 @@ def _embedded(
 ) -> tuple[Table, str]:
     """The table of the captions' embeddings, and a fingerprint of what made them."""
     encoder, tokenizer = TextEncoder.load(words.source).to(device), Tokenizer(words.source)
+    if options["progress"] and (cut := tokenizer.cut(captions)):  # told once, by the main process
+        warnings.warn(f"{len(cut)} of {len(captions)} captions are too long. {cut[0]}", stacklevel=2)
     mark = digest(encoder, words.zero_empty, tokenizer(["", *captions]).tolist())
 
     def embed(texts: list[str]) -> dict[str, Tensor]:

@@ -12,19 +12,23 @@ import torch
 from torch import Tensor
 
 from fewstep.design import Design
-from fewstep.files import whole_folder, write_json
+from fewstep.files import refuse_others, whole_folder, write_json
 from fewstep.formats import latent_folder
 from fewstep.formats.ddpm_scheduler import scheduler_of
 from fewstep.images import Images
 from fewstep.images.opening import signed
 from fewstep.networks.adapters import Autoencoder, AutoencoderShape
-from fewstep.networks.adapters.lora import layers, merged
+from fewstep.networks.adapters.lora import FILE, KOHYA, layers, merged
 from fewstep.saving import write_model
 from fewstep.training.recipe import Recipe
 from fewstep.training.state import State
 
 MARKS = ("model.json", "model_index.json", "config.json", "fewstep.json")
 """A finished model's folder has one of these; folders are written whole."""
+
+AUTOENCODER = ("config.json", "diffusion_pytorch_model.safetensors")
+LORA = (FILE, KOHYA, "fewstep.json", "README.md")
+"""What these folders hold."""
 
 MEASURED = 1024
 """Pictures whose latents are measured."""
@@ -45,10 +49,12 @@ def weights(recipe: Recipe, state: State, *, averaged: bool = True) -> dict[str,
 def write(folder: Path, recipe: Recipe, design: Design, state: State, images: Images) -> None:
     """Writes the trained model; what is there stays until it is complete."""
     if isinstance(design.architecture, AutoencoderShape):
+        refuse_others(folder, AUTOENCODER)
         autoencoder = with_scaling(averaged_autoencoder(design.architecture, state), images)
         with whole_folder(folder) as aside:
             autoencoder.save(aside)
     elif recipe.latent and recipe.latent.lora:
+        refuse_others(folder, LORA)
         about = {"about": dict(design.about), "times": dict(design.times), "scheduler": scheduler_of(design)}
         with whole_folder(folder) as aside:
             recipe.latent.lora.save(aside, layers(state.averaged()))

@@ -32,6 +32,14 @@ class LatentUNetShape(Architecture):
 
     num_classes = 0
 
+    def __post_init__(self):
+        side = self.config.get("sample_size") or 64
+        sizes = {"in_channels": self.config.get("in_channels", 4), "out_channels": self.config.get("out_channels", 4),
+                 "sample_size": side[0] if isinstance(side, list | tuple) and side else side}  # fmt: skip
+        for name, size in sizes.items():
+            if not isinstance(size, int) or size < 1:
+                raise ValueError(f"A U-Net's {name} is a whole number from 1, not {size!r}.")
+
     @property
     def image_channels(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         return int(self.config.get("in_channels", 4))
@@ -72,7 +80,7 @@ class LatentUNet(nn.Module):
         config = {name: value for name, value in shape.config.items() if not name.startswith("_")}
         try:
             self.unet: Any = UNet2DConditionModel.from_config(config)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
             raise ValueError(f"diffusers cannot build a UNet2DConditionModel of this configuration: {error}") from None
         if shape.told_guidance:
             nn.init.zeros_(self.unet.time_embedding.cond_proj.weight)

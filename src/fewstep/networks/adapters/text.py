@@ -112,11 +112,11 @@ class Tokenizer:
 
     def cut(self, prompts: Sequence[str]) -> list[str]:
         """A sentence for each prompt that is longer than L: what of it is not read."""
-        found = []
-        for text, tokens in ((text, self.tokenizers[0](text).input_ids) for text in dict.fromkeys(prompts)):
-            most = self.tokenizers[0].model_max_length
+        first, texts, found = self.tokenizers[0], list(dict.fromkeys(prompts)), []
+        most = first.model_max_length
+        for text, tokens in zip(texts, first(texts).input_ids if texts else (), strict=True):
             if len(tokens) > most:
-                lost = self.tokenizers[0].decode(tokens[most - 1 : -1])
+                lost = first.decode(tokens[most - 1 : -1])
                 found.append(f"Of this prompt only {most} tokens are read: {text!r}. This is cut off: {lost!r}.")
         return found
 
