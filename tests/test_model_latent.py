@@ -302,7 +302,7 @@ def test_what_cannot_be_edited(lcm):
         lcm.denoise(x, 0.5)
     with pytest.raises(ValueError, match="see img2img"):
         lcm.redraw(x)
-    with pytest.raises(ValueError, match="strength is a number above 0"):
+    with pytest.raises(ValueError, match="strength is more than 0"):
         lcm.img2img(x, 0.0)
     with pytest.raises(ValueError, match="5 of them at strength 0.1"):
         lcm.img2img(x, 0.1, steps=6)

@@ -119,5 +119,5 @@ def test_discrete_again_is_perturb():
 def test_a_share_of_levels_has_no_binary_error():
     assert check_strength(0.58, 50) == 29
     assert check_strength(1.0, 50) == 50
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="leaves none of 50 levels: take at least 0.02"):
         check_strength(0.01, 50)

@@ -224,11 +224,17 @@ def _alphas_cumprod(schedule: Discrete) -> Tensor:
 
 def check_strength(strength: float, levels: int) -> int:
     """How many of so many levels a picture is redrawn from; ValueError for a strength that leaves none."""
-    share = int(levels * strength + 1e-6) if 0 < strength <= 1 else 0  # 50 · 0.58 is 29, not 28.999…
-    if share < 1:
-        raise ValueError(f"strength is a number above 0 and up to 1, of {levels} levels at least one; {strength:g} "
-                         "is not.")  # fmt: skip
-    return share
+    left = share(levels, strength)
+    if left < 1:
+        raise ValueError(f"strength={strength:g} leaves none of {levels} levels: take at least {1 / levels:.3g}.")
+    return left
+
+
+def share(levels: int, strength: float) -> int:
+    """⌊strength · levels⌋, without the error of binary fractions (0.58 · 50 is 29); ValueError outside (0, 1]."""
+    if not 0 < strength <= 1:
+        raise ValueError(f"strength is more than 0 (no change) and at most 1 (from pure noise), not {strength:g}.")
+    return int(levels * strength + 1e-6)
 
 
 def _at_least_one(n: int) -> int:

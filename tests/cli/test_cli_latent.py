@@ -172,7 +172,7 @@ def test_an_edit_keeps_the_size_of_its_picture(cli, folders, tmp_path, given, si
     [
         (["img2img", "--image", "a.png", "--prompt", A, "--size", 15, 16], "--size is two multiples of 2"),
         (["img2img", "--image", "a.png"], "--prompt"),
-        (["img2img", "--image", "a.png", "--prompt", A, "--strength", 0], "strength is a number above 0"),
+        (["img2img", "--image", "a.png", "--prompt", A, "--strength", 0], "strength is more than 0"),
         (["colorize", "--image", "a.png", "--prompt", A], "Colorize fixes values of pixels"),
         (["stroke", "--image", "a.png", "--prompt", A], "see img2img"),
         (["denoise", "--image", "a.png", "--prompt", A, "--sigma", 0.3], "Noise in pixels"),

@@ -12,7 +12,7 @@ from fewstep.codec import nearest
 from fewstep.dropin.levels import numbers, whole
 from fewstep.dropin.stepping import logger
 from fewstep.formats.ddpm_scheduler import SPACINGS
-from fewstep.schedules import Discrete
+from fewstep.schedules import Discrete, share
 
 
 def noise_schedule(config: Any) -> Discrete:
@@ -58,7 +58,7 @@ def spread(schedule: Discrete, steps: Any, strength: float) -> list[int]:
             f"`num_inference_steps` lies between 1 and original_inference_steps={schedule.origin}, the levels that "
             f"this model was distilled on; it cannot be {steps}."
         )
-    left = _share(schedule.origin, strength)
+    left = share(schedule.origin, strength)
     if not left:
         raise ValueError(
             f"strength={strength:g} leaves none of the {schedule.origin} levels that this model was distilled on: take "
@@ -82,7 +82,7 @@ def custom(schedule: Discrete, timesteps: Any, strength: float) -> list[int]:
         raise ValueError(
             f"`timesteps` lie between 0 and {schedule.steps - 1}, and these reach from {asked[0]} to {asked[-1]}."
         )
-    left = _share(len(asked), strength)
+    left = share(len(asked), strength)
     if not left:
         raise ValueError(
             f"strength={strength:g} leaves none of these {len(asked)} timesteps: take at least {1 / len(asked):.3g}, "
@@ -97,10 +97,3 @@ def custom(schedule: Discrete, timesteps: Any, strength: float) -> list[int]:
     if len(asked) > schedule.origin:
         logger.warning(f"These are {len(asked)} timesteps, and this model was distilled on {schedule.origin}.")
     return asked
-
-
-def _share(n: int, strength: float) -> int:
-    """⌊strength · n⌋, without the error of binary fractions (0.58 · 50 is 29); ValueError outside (0, 1]."""
-    if not 0 < strength <= 1:
-        raise ValueError(f"`strength` is more than 0 (no change) and at most 1 (from pure noise), not {strength}.")
-    return int(n * strength + 1e-6)
