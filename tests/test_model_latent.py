@@ -92,6 +92,18 @@ def test_a_diffusion_model_draws_as_the_stock_pipeline(made, name, negative):
     close(model.sample(2, steps=5, prompts=PROMPTS, guidance=4.0, negative=negative), signed(wanted))
 
 
+def test_an_sdxl_model_asked_for_nothing_is_told_zeros_as_in_training(made):
+    model = made("sdxl")[1]
+    condition = model.design.condition
+    told = condition(condition.ask(None, 0, range(2)))
+    assert not told["prompt"].any()
+    assert not told["pooled"].any()
+    assert told["sizes"].any()
+    assert condition(condition.ask("", 0, range(2)))["prompt"].any()  # as in diffusers, where words are words
+    options = {"seed": 3, "steps": 2}
+    close(model.sample(2, guidance=1.0, **options), model.sample(2, guidance=5.0, **options), 1e-5)  # nothing to leave
+
+
 def test_the_usual_guidance_and_steps(lcm, teacher):
     one = {"prompts": PROMPTS[0], "seed": 3}
     close(lcm.sample(1, **one), lcm.sample(1, steps=4, guidance=8, **one), 0)

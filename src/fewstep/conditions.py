@@ -112,11 +112,13 @@ class Prompts(Condition):
         if self.inside:
             return {"tokens": labels}
         tokens, places = labels.unique(dim=0, return_inverse=True)  # a prompt of many pictures is read once
-        read = _encoder(self.source).to(labels.device)(tokens)
+        read = _encoder(self.source).to(labels.device)(tokens.clamp(min=0))
+        nothing = tokens.flatten(1)[:, 0] < 0
+        read = {name: value.masked_fill(nothing.view(-1, *[1] * (value.ndim - 1)), 0) for name, value in read.items()}
         return self.told({name: value[places] for name, value in read.items()})
 
     def ask(self, asked: Asked, seed: int, indices: range) -> Tensor:
-        """Tokens, of one prompt for all or one for each; None is the empty prompt."""
+        """Tokens, of one prompt for all or one for each; None asks for nothing: the empty prompt, or −1 for zeros."""
         prompts = [asked or ""] if asked is None or isinstance(asked, str) else asked
         if not _are_texts(prompts):
             raise ValueError(f"This model takes prompts, words, not {asked!r}.")
@@ -126,6 +128,8 @@ class Prompts(Condition):
         for sentence in tokenizer.cut(prompts):
             warnings.warn(sentence, stacklevel=2)
         tokens = tokenizer(prompts)
+        if asked is None and self.zero_empty:
+            tokens = torch.full_like(tokens, -1)
         return tokens.expand(len(indices), *tokens.shape[1:])
 
     @torch.no_grad()
