@@ -3,6 +3,8 @@
 import itertools
 import json
 import math
+import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -233,9 +235,18 @@ def test_a_lora_is_loaded_by_stock_diffusers_in_both_forms(teacher, data, tmp_pa
         with torch.no_grad():
             theirs = pipe.unet(x, torch.tensor([19.0, 999.0]), prompt).sample
         torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=1e-4)
-    again = load(tmp_path / "run")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        again = load(tmp_path / "run")
     with torch.no_grad():
         torch.testing.assert_close(again.denoiser.network(x, torch.tensor([19.0, 999.0]), prompt=prompt), ours)
+    about = json.loads((folder / "fewstep.json").read_text())
+    about["about"]["base_digest"] = "of another"
+    (tmp_path / "other").mkdir()
+    shutil.copy(folder / "pytorch_lora_weights.safetensors", tmp_path / "other")
+    (tmp_path / "other" / "fewstep.json").write_text(json.dumps(about))
+    with pytest.warns(UserWarning, match=r"is not the model any more that this LoRA was trained on"):
+        load(tmp_path / "other")
     assert again.design.parameterization == Latched(Epsilon())
     kept = load(checkpoints(tmp_path / "run")[-1].folder)
     assert_same(dict(kept.denoiser.network.state_dict()), dict(again.denoiser.network.state_dict()))

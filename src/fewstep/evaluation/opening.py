@@ -25,10 +25,9 @@ from fewstep.conditions import Asked
 from fewstep.evaluation.features.seeing import digest_of
 from fewstep.evaluation.pictures import Drawn, Given, Pictures, Stored, resized
 from fewstep.evaluation.telling import drawn_labels, drawn_prompts
-from fewstep.files import sha256
 from fewstep.formats.download import is_url
 from fewstep.formats.hub import is_id
-from fewstep.formats.load import bundled, load, local, weights_files
+from fewstep.formats.load import bundled, load, local, weights_digest
 from fewstep.formats.releases import RELEASES
 from fewstep.images import Data, Images
 from fewstep.images.arrays import read_arrays
@@ -217,8 +216,3 @@ def _drawn(model: Model, name: str, ask: Asking, beside: Side | None, *, named: 
     )
     digest = digest_of(model.denoiser.network.state_dict()) if named is None else weights_digest(named)
     return Side(name, pictures, digest=digest)
-
-
-def weights_digest(name: str) -> str:
-    """The first 16 hex digits of the SHA-256 of a model's weights."""
-    return sha256(weights_files(name))[:16]

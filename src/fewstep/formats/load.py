@@ -8,6 +8,7 @@
 `locate` finds its weights file; what that is, is told by the file and what lies beside it.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch import Tensor
 from fewstep.codec import nearest
 from fewstep.conditions import Prompts
 from fewstep.design import Design, from_json
-from fewstep.files import read_json, read_object
+from fewstep.files import read_json, read_object, sha256
 from fewstep.formats import diffusers_folder, hub, latent_folder, openai
 from fewstep.formats.ddpm_scheduler import parameterization_of, schedule_of
 from fewstep.formats.download import fetch, is_url, kept
@@ -151,6 +152,11 @@ def weights_files(source: str | Path) -> list[Path]:
     return [path, *(diffusers_folder.shards(path) if path.name.endswith(".index.json") else [])]
 
 
+def weights_digest(source: str | Path) -> str:
+    """The first 16 hex digits of the SHA-256 of these files, to see whether a model is still the same."""
+    return sha256(weights_files(source))[:16]
+
+
 def locate(source: str | Path) -> Path:
     """The weights file of a source, downloaded where need be; FileNotFoundError, with the nearest name, for none."""
     path, name = Path(source).expanduser(), str(source)
@@ -230,4 +236,7 @@ def _with_lora(path: Path) -> tuple[Design, Mapping[str, Tensor]]:
 
 
 def _on_base(design: Design, low: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    return lora_file.merge(read(design.about["base"]).weights, low, float(design.about["lora_scale"]))
+    base, known = str(design.about["base"]), design.about.get("base_digest")
+    if known is not None and known != weights_digest(base):
+        warnings.warn(f"{base} is not the model any more that this LoRA was trained on.", stacklevel=2)
+    return lora_file.merge(read(base).weights, low, float(design.about["lora_scale"]))

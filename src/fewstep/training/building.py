@@ -20,6 +20,7 @@ from torch.autograd.forward_ad import unpack_dual
 from fewstep.conditions import Condition
 from fewstep.denoiser import Denoiser, Guided
 from fewstep.design import Design
+from fewstep.formats.load import weights_digest
 from fewstep.images import Images
 from fewstep.model import Model
 from fewstep.networks.adapters.lora import with_lora
@@ -160,10 +161,11 @@ def _design(resolved: Resolved, images: Images) -> Design:
 
 
 def _base(recipe: Recipe) -> dict[str, Any]:
-    """Of a LoRA: the model that it changes, and by how much."""
+    """Of a LoRA: the model that it changes, as it is now, and by how much."""
     if not recipe.latent or not recipe.latent.lora:
         return {}
     lora = recipe.latent.lora
     base = str(recipe.start or recipe.teacher)
     here = Path(base).expanduser()  # a place is kept whole, so that it is found from elsewhere
-    return {"base": str(here.resolve()) if here.exists() else base, "lora_scale": lora.alpha / lora.rank}
+    base = str(here.resolve()) if here.exists() else base
+    return {"base": base, "base_digest": weights_digest(base), "lora_scale": lora.alpha / lora.rank}
