@@ -17,7 +17,7 @@ from transformers import CLIPConfig
 
 import fewstep
 from fewstep.dropin.latent_parts import as_lcm
-from fewstep.dropin.latent_words import check_text
+from fewstep.dropin.latent_said import check_text
 
 Ours, Stock = fewstep.LatentConsistencyModelPipeline, diffusers.LatentConsistencyModelPipeline
 STOCK = {"lcm": Stock, "sd": diffusers.StableDiffusionPipeline, "sdxl": diffusers.StableDiffusionXLPipeline}

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from fewstep.dropin.latent_call import Call, Scale, Size, Whole
 from fewstep.dropin.latent_run import LatentRun, Plan
-from fewstep.dropin.latent_words import Text, Words
+from fewstep.dropin.latent_said import Text, Words
 from fewstep.dropin.pictures import masks
 from fewstep.dropin.stepping import Generators, known_arguments
 from fewstep.editing import Inpaint

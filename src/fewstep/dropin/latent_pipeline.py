@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fewstep.dropin.latent_call import Call, Scale, Size, Whole
 from fewstep.dropin.latent_run import LatentRun
-from fewstep.dropin.latent_words import Text, Words
+from fewstep.dropin.latent_said import Text, Words
 from fewstep.dropin.stepping import Generators, known_arguments
 
 __all__ = ["LatentConsistencyModelPipeline", "StableDiffusionPipelineOutput"]

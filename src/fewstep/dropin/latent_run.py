@@ -19,8 +19,9 @@ from torch import Tensor
 from fewstep.dropin.latent_call import SDXL_TENSORS, TENSORS, Call, Scale
 from fewstep.dropin.latent_codec import LatentCodec
 from fewstep.dropin.latent_parts import as_lcm
+from fewstep.dropin.latent_said import Words
 from fewstep.dropin.latent_scheduler import LCMScheduler
-from fewstep.dropin.latent_words import Words, kept_scales
+from fewstep.dropin.latent_words import kept_scales
 from fewstep.networks.adapters.latent_unet import embed_guidance
 
 EMBEDDED_SCALE = 8.5
