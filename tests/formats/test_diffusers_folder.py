@@ -249,6 +249,8 @@ REFUSED = [
     ({"layers_per_block": 0}, "layers_per_block = 0, where a whole number from 1 belongs"),
     ({"down_block_types": ["SkipDownBlock2D", "AttnDownBlock2D"]}, "down_block_types = .*SkipDownBlock2D.*2 of these"),
     ({"down_block_types": ["AttnDownBlock2D"]}, "where 2 of these belong"),
+    ({"down_block_types": 3}, "down_block_types = 3, where 2 of these belong"),
+    ({"down_block_types": [{}, {}]}, "where 2 of these belong"),
     ({"up_block_types": ["ResnetUpsampleBlock2D", "AttnUpBlock2D"]}, "up_block_types = .*does not attend at the same"),
     ({"down_block_types": ["DownBlock2D", "AttnDownBlock2D"]}, "down_block_types = .*conv, resnet; it is 'resnet' or"),
     ({"dropout": "some"}, "dropout = 'some', where a number belongs"),

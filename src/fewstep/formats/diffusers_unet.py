@@ -118,10 +118,10 @@ def shape_of(plain: Any, where: str) -> UNetShape:
 def config_of(shape: UNetShape) -> dict[str, Any]:
     """The config of a shape; ValueError for one that UNet2DModel cannot be."""
     widths, size = shape.widths(), shape.image_size
-    if shape.channel_mult[0] != 1 or shape.out_channels not in (None, shape.image_channels):
+    if shape.channel_mult[:1] != (1,) or shape.out_channels not in (None, shape.image_channels):
         raise ValueError(
             "diffusers' UNet2DModel has as many channels in its first level as in its time embedding (channel_mult "
-            f"begins with 1, not {shape.channel_mult[0]}), and a consistency model's output those of its input."
+            f"begins with 1, not {shape.channel_mult}), and a consistency model's output those of its input."
         )
     attends = [size >> level in shape.attention_resolutions for level in range(len(widths))]
     kind = "resnet" if shape.resblock_updown else "conv"
@@ -175,8 +175,8 @@ def _widths(config: Config) -> list[int]:
 
 def _size(config: Config) -> int:
     sides = config["sample_size"]
-    sides = set(sides) if isinstance(sides, list | tuple) else {sides}
-    size = sides.pop() if len(sides) == 1 else None
+    sides = list(sides) if isinstance(sides, list | tuple) else [sides]
+    size = sides[0] if sides and sides == sides[:1] * len(sides) else None
     return size if type(size) is int else config.refuse("sample_size", "where the side of square pictures belongs")
 
 
@@ -186,7 +186,8 @@ def _levels(config: Config, count: int) -> tuple[list[bool], bool]:
     attends = []
     for way, turn in (("down", 1), ("up", -1)):
         key, resize = f"{way}_block_types", config[f"{way}sample_type"] or "conv"
-        kinds = list(config[key])[::turn]
+        given = config[key]
+        kinds = [str(kind) for kind in given][::turn] if isinstance(given, list | tuple) else []
         if len(kinds) != count or any(kind not in BLOCKS or way not in kind.lower() for kind in kinds):
             known = ", ".join(kind for kind in BLOCKS if way in kind.lower())
             config.refuse(key, f"where {count} of these belong: {known}")
