@@ -354,7 +354,7 @@ def test_damaged_folders_are_refused_in_one_sentence(tmp_path):
         (design_of(IMAGENET, parameterization=Boundary()), r"250 ln σ, and this one was trained with 0\.25 ln σ"),
         (design_of(IMAGENET, schedule=Discrete()), "a diffusion model, not"),
         (random_model().design, "diffusers has no Compact network"),
-        (design_of(replace(IMAGENET, channel_mult=(2, 4))), "channel_mult begins with 1, not \(2"),
+        (design_of(replace(IMAGENET, channel_mult=(2, 4))), r"channel_mult begins with 1, not \(2"),
         (design_of(replace(LSUN, attention_resolutions=(16, 8), num_head_channels=None, num_heads=2)),
          r"heads of one width, but 2 heads at every level of \[32, 64\] channels have several"),
     ],
