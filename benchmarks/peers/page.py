@@ -18,7 +18,11 @@ from .running import Plan, finished
 AT = (0.2, 0.5, 1.0)
 """Shares of the budget in the table: 2, 5 and 10 minutes."""
 
-CLOCK = {"wall": "the wall's", "processor": "the processor's, which other work on the machine hardly touches"}
+CLOCK = {
+    "wall": "the wall's",
+    "processor": "the processor's, which stands still while other work has the core; what that costs by sharing\n"
+    "  memory and caches is in the spread of the steps a second",
+}
 
 
 class Value(NamedTuple):
@@ -154,7 +158,7 @@ def table(found: list[Results], plan: Plan) -> str:
 
 
 def verdict(found: list[Results], plan: Plan) -> str:
-    lines = ["## Who wins"]
+    lines = ["## Who wins", ""]
     whole = [r for r in found if r.budget == plan.budget]
     own, peers = [r for r in whole if r.own], [r for r in whole if not r.own]
     if not own or not peers:
@@ -297,7 +301,7 @@ def draw(found: list[Results], path: Path) -> None:
                         f"{steps} step{'s' * (steps > 1)}")  # fmt: skip
         handles = axes[0, 0].get_legend_handles_labels()[0]
         if len(handles) > 1:
-            fig.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8)
+            fig.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8, handlelength=4.5)
         style.save(fig, path)
 
 
