@@ -163,20 +163,31 @@ def verdict(found: list[Results], plan: Plan) -> str:
     own, peers = [r for r in whole if r.own], [r for r in whole if not r.own]
     if not own or not peers:
         return ""
-    for steps in (1, 2):
-        a, b = (min(group, key=lambda r: r.best(steps).mean) for group in (own, peers))
-        x, y = a.best(steps), b.best(steps)
-        spread = math.hypot(x.spread, y.spread)
-        beyond = (
-            "within the spread of the seeds" if abs(x.mean - y.mean) <= spread else "beyond the spread of the seeds"
-        )
-        told = "" if math.isnan(spread) else f", {beyond}"
-        better, share = ("ahead", 1 - x.mean / y.mean) if x.mean <= y.mean else ("behind", x.mean / y.mean - 1)
-        lines.append(
-            f"- **{steps} step{'s' * (steps > 1)}**: {a.title} {x}, the best of the others ({b.title}) {y}: "
-            f"fewstep is {better} by {share:.0%}{told}."
-        )
+    lines += [f"- **{_steps(steps)}**: {_ahead(own, peers, steps)}." for steps in (1, 2)]
+    plain = [r for r in own if not coupled(r)]
+    if 0 < len(plain) < len(own):
+        told = "; ".join(f"in {_steps(steps)} {_ahead(plain, peers, steps)}" for steps in (1, 2))
+        lines.append(f"- **Without the coupling** of noise and pictures, which none of the others has: {told}.")
     return "\n".join(lines)
+
+
+def coupled(found: Results) -> bool:
+    """Whether noise and pictures were coupled."""
+    return "-ot" in found.name
+
+
+def _steps(steps: int) -> str:
+    return f"{steps} step{'s' * (steps > 1)}"
+
+
+def _ahead(own: list[Results], peers: list[Results], steps: int) -> str:
+    """The best of ours beside the best of the others."""
+    a, b = (min(group, key=lambda r: r.best(steps).mean) for group in (own, peers))
+    x, y = a.best(steps), b.best(steps)
+    beyond = "within" if abs(x.mean - y.mean) <= math.hypot(x.spread, y.spread) else "beyond"
+    told = "" if math.isnan(math.hypot(x.spread, y.spread)) else f", {beyond} the spread of the seeds"
+    better, share = ("ahead", 1 - x.mean / y.mean) if x.mean <= y.mean else ("behind", x.mean / y.mean - 1)
+    return f"{a.title} {x}, the best of the others ({b.title}) {y}: fewstep is {better} by {share:.0%}{told}"
 
 
 def half(found: list[Results], plan: Plan) -> str:
@@ -205,7 +216,19 @@ def half(found: list[Results], plan: Plan) -> str:
         f"{best.title} ({how}) beside where the others end (FD; in two steps at the better of the times; reached in 1, "
         "in 2 steps):"
     )
-    return f"## In half the time\n\n{said}\n\n{rows}"
+    plain = [r for r in own if coupled(best) and not coupled(r) and r.name in planned]
+    return "\n\n".join(["## In half the time", said, rows, *(_uncoupled(planned[r.name], peers) for r in plain)])
+
+
+def _uncoupled(short: Results, peers: list[Results]) -> str:
+    """How many of the others' ends a run without the coupling reaches in half the time."""
+    counts = [sum(short.best(steps).mean <= r.best(steps).mean for r in peers) for steps in (1, 2)]
+    ahead = {r.title for r in peers for steps in (1, 2) if short.best(steps).mean > r.best(steps).mean}
+    missed = f" (not {'; '.join(sorted(ahead))})" if ahead else ""
+    return (
+        f"Without the coupling ({short.title}: {short.best(1)}, {short.best(2)}) the end of {counts[0]} of the "
+        f"{len(peers)} is reached in one step, of {counts[1]} in two{missed}."
+    )
 
 
 def _half(best: Results, short: Results | None, steps: int, plan: Plan) -> Value:

@@ -213,6 +213,14 @@ def test_the_page_says_who_wins_and_what_half_the_time_is_worth():
     )
     planned = results("ours-half", True, [30.0, 30.0], 300.0)
     assert "| 30.0 ± 0.0 | 30.0 ± 0.0 | no, no |" in page.half([ours, planned, theirs], plan)
+    assert "Without" not in said + page.half([ours, planned, theirs], plan)
+    better, sooner = results("ours-ot", True, [5.0, 5.0]), results("ours-ot-half", True, [9.0, 9.0], 300.0)
+    assert "**1 step**: ours-ot 5.00 ± 0.00" in (said := page.verdict([ours, better, theirs], plan))
+    assert "**Without the coupling** of noise and pictures, which none of the others has: in 1 step ours 11.0" in said
+    said = page.half([ours, planned, better, sooner, theirs], plan)
+    assert "| 9.00 ± 0.00 | 9.00 ± 0.00 | yes, yes |" in said
+    assert "Without the coupling (ours-half: 30.0 ± 0.0, 30.0 ± 0.0) the end of 0 of the 1 is reached" in said
+    assert "of 0 in two (not theirs)." in said
 
 
 def test_a_missing_folder_says_how_to_get_it(tmp_path):
