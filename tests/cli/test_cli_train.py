@@ -99,6 +99,7 @@ def test_a_student_of_a_teacher(cli):
         assert said.code == 1
         assert f"{setting} 48" in said.err
         assert f"the data and teacher, where the weights start, decide it ({ours})" in said.err
+        assert not os.path.exists("other")  # refused before anything is made
     said = cli("train", "digits-ect", "--architecture.image-size", 16, "--out", "another")
     assert "--architecture.image-size 16 cannot be: the data decide it (image_size 8)" in said.err
 

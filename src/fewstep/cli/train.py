@@ -180,8 +180,8 @@ def train(options: Train, args: Sequence[str]) -> int:
     recipe = options.recipe
     pick_device(options.device)
     folder = Path(options.out or f"runs/{recipe.name}").expanduser()
-    run = fit(recipe, folder, device=None if options.device == "auto" else options.device)
-    refuse_overruled(args, recipe, run.recipe)
+    device = None if options.device == "auto" else options.device
+    run = fit(recipe, folder, device=device, given=given(args, recipe))
     began = run.state.step
     if run.main:
         print("\n".join(beginning(run)), flush=True)
@@ -192,15 +192,10 @@ def train(options: Train, args: Sequence[str]) -> int:
     return 0 if run.state.step >= recipe.steps else 130
 
 
-def refuse_overruled(args: Sequence[str], asked: "Recipe", made: "Recipe") -> None:
-    """Raises ValueError for a setting among `args` that another value took the place of."""
-    given = {long(word).split("=")[0].replace("_", "-") for word in args}
-    now, source = dict(leaves(made)), made.start if made.start not in (None, "random") else made.teacher
-    for path, value in leaves(asked):
-        if flag(*path) in given and now.get(path) != value:
-            whose = f"the data and {source}, where the weights start," if source else "the data"
-            ours = f"{path[-1]} {now[path]}" if path in now else type(made.architecture).__name__
-            raise ValueError(f"{flag(*path)} {value} cannot be: {whose} decide it ({ours}). Leave it out.")
+def given(args: Sequence[str], recipe: "Recipe") -> list[tuple[str, ...]]:
+    """The paths of the settings that are among `args`."""
+    said = {long(word).split("=")[0].replace("_", "-") for word in args}
+    return [path for path, _ in leaves(recipe) if flag(*path) in said]
 
 
 def beginning(run: "Run") -> list[str]:

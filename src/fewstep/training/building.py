@@ -8,7 +8,6 @@ Only the network computes in low precision; times, coefficients and losses stay 
 """
 
 import copy
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,15 +77,6 @@ def _begun(recipe: Recipe, beginning: Model | None) -> nn.Module:
     if latent and latent.recompute:
         network.unet.enable_gradient_checkpointing()  # type: ignore[union-attr, operator]
     return network
-
-
-def fingerprint(model: Model) -> str:
-    """A short digest of a model's weights, to see whether a teacher is still the same."""
-    digest = hashlib.sha256()
-    for name, w in model.denoiser.network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(w.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
 
 
 class Lowered(nn.Module):

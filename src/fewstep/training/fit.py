@@ -11,9 +11,10 @@ rounding. What is shown and logged is up to the body of the `for` loop: see `few
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 
 from fewstep import design
@@ -29,9 +30,13 @@ from fewstep.training.stepping import Step, Stepper, Stopped
 __all__ = ["Run", "Step", "Stopped", "fit"]
 
 
-def fit(recipe: Recipe, folder: str | Path, *, device: str | None = None) -> "Run":
+def fit(
+    recipe: Recipe, folder: str | Path, *, device: str | None = None, given: Collection[Sequence[str]] = ()
+) -> "Run":
     """Begins, or goes on with, the training run in `folder`; iterate over it to train.
 
+    What data and start decide takes the place of what the recipe says, but for the settings that are `given`, by their
+    paths, such as ("architecture", "embedding"): those must agree.
     Raises ValueError where the folder holds a run of another recipe (the message shows the difference) or where recipe,
     data and teacher do not fit, FileNotFoundError for missing data or a missing teacher, RuntimeError where another
     process trains in the folder, OSError where files cannot be written; while it trains, OSError where a checkpoint
@@ -44,7 +49,7 @@ def fit(recipe: Recipe, folder: str | Path, *, device: str | None = None) -> "Ru
     [1, 2]
     >>> x = fewstep.load("runs/mine").sample(4)
     """
-    return Run(recipe, folder, device=device)
+    return Run(recipe, folder, device=device, given=given)
 
 
 class Run:
@@ -54,7 +59,9 @@ class Run:
     early saves nothing: the run then goes on from its last checkpoint.
     """
 
-    def __init__(self, recipe: Recipe, folder: str | Path, *, device: str | None = None):
+    def __init__(
+        self, recipe: Recipe, folder: str | Path, *, device: str | None = None, given: Collection[Sequence[str]] = ()
+    ):
         self.folder = Path(folder)
         self.processes = Processes(device)
         self.device = self.processes.device
@@ -64,6 +71,7 @@ class Run:
         else:
             resolved = resolving.resolve(recipe, self.images, self.device)
         self.recipe = resolved.recipe
+        _check_given(given, recipe, self.recipe)
         self._claim()
         made = material.prepare(resolved, self.images, self.folder, self.processes)
         self.rows = made.rows
@@ -72,7 +80,7 @@ class Run:
         self.stepper = Stepper(parts, self.processes)
         self.about: dict[str, int | str] = {"pictures": len(self.images), **made.about}
         if resolved.teacher is not None and self.state.teacher is None:
-            self.about["teacher"] = building.fingerprint(resolved.teacher)
+            self.about["teacher"] = material.digest(resolved.teacher.denoiser.network)
         self.stop = False
         self._resume()
 
@@ -186,6 +194,17 @@ class Run:
         s.load(tensors)
         if about["scaler"]:
             stepper.scaler.load_state_dict(about["scaler"])
+
+
+def _check_given(given: Collection[Sequence[str]], asked: Recipe, made: Recipe) -> None:
+    """Raises ValueError for a setting that was given, and that another value took the place of."""
+    for path in given:
+        value, now = (reduce(lambda part, name: getattr(part, name, None), path, recipe) for recipe in (asked, made))
+        if now != value:
+            source = made.start if made.start not in (None, "random") else made.teacher
+            whose = f"the data and {source}, where the weights start," if source else "the data"
+            setting = f"--{'.'.join(path)}".replace("_", "-")
+            raise ValueError(f"{setting} {value} cannot be: {whose} decide it ({path[-1]} {now}). Leave it out.")
 
 
 @contextmanager

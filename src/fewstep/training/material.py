@@ -92,7 +92,7 @@ def _embedded(
 
 def digest(network: nn.Module, *about: Any) -> str:
     """A short digest of a network's weights, and of what else decides what it does."""
-    found = hashlib.sha256(repr(about).encode())
+    found = hashlib.sha256(repr(about).encode() if about else b"")
     for name, w in network.state_dict().items():
         found.update(name.encode())
         found.update(w.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
